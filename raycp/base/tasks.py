@@ -37,7 +37,7 @@ class Task(msgspec.Struct, array_like=True, gc=False):
     handed to any worker: ``raw`` has no more then either, and the author's function is not called.
 
     ``foreign`` names objects that claim to be children and are not (``raycp.base.owner_marks``): ``FOREIGN_SHOWN`` of each shard at
-    most, as ``cluster/namespace/name``.
+    most, as ``cluster/namespace/name``. ``orphans``: the object was deleted with propagation policy Orphan.
     """
 
     id: int
@@ -59,6 +59,7 @@ class Task(msgspec.Struct, array_like=True, gc=False):
     partial: bool = False
     refused: str = ""
     foreign: list[str] = []
+    orphans: bool = False
 
 
 _VERSION = re.compile(r"[\w.-]{1,64}", re.ASCII)

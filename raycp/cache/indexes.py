@@ -94,6 +94,14 @@ class Index:
             return iter(())
         return iter(tuple(bucket)) if isinstance(bucket, set) else iter((bucket,))
 
+    def groups(self) -> Iterator[tuple[str, Key, int]]:
+        """Each value with one of its keys, and how many it has."""
+        for value, bucket in self._buckets.items():
+            if isinstance(bucket, set):
+                yield value, next(iter(bucket)), len(bucket)
+            else:
+                yield value, bucket, 1
+
 
 class IndexedObjects:
     """Objects by key, their indexes by name, and the size of their raw JSON in bytes."""

@@ -87,6 +87,11 @@ class Store:
         objects = self._contents.objects
         return [objects[key] for key in self._contents.index(name).keys(value)]
 
+    def groups(self, name: str) -> list[tuple[str, Obj, int]]:
+        """Each value of an index with one of its objects, and how many it has. Raises ``KeyError`` for an unknown index."""
+        objects = self._contents.objects
+        return [(value, objects[key], count) for value, key, count in self._contents.index(name).groups()]
+
     def select(self, namespace: str | None = None, label_selector: str | Selector = "") -> Iterable[Obj]:
         """The matching objects of a namespace, of all namespaces if it is empty. Raises ``ValueError`` for a bad selector."""
         selector = Selector.parse(label_selector) if isinstance(label_selector, str) else label_selector

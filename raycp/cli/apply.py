@@ -4,21 +4,29 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from raycp.base.clock import SystemClock
 from raycp.base.release import UPGRADE
-from raycp.cli.errors import BadInput, CliError
+from raycp.cli.drain import add_timeout, announce, progress, stayed
+from raycp.cli.errors import FAILED, BadInput, CliError
 from raycp.cli.fleets import add_address, add_file, at_ray, client_of, existing, run_async, search_of
+from raycp.cli.hub_access import connected, hub_of_plan
 from raycp.cli.printer import say
 from raycp.cli.run import readiness, summary
 from raycp.config import diff, load_fleet
+from raycp.driver.drains import JobPresence, drain, jobs_in
+from raycp.driver.fleet_client import FleetClient
+from raycp.protocol.plan import Plan
 
 
 def add_parser(subparsers: Any) -> None:
-    """``raycp apply -c FLEET.yaml [--dry-run]``."""
+    """``raycp apply -c FLEET.yaml [--dry-run] [--no-drain] [--drain-timeout SECONDS]``."""
     parser: argparse.ArgumentParser = subparsers.add_parser("apply", help="change a running fleet to what the file says")
     add_file(parser)
     add_address(parser)
     parser.add_argument("--dry-run", action="store_true", help="print the difference and change nothing")
     parser.add_argument("--working-dir", type=Path, default=None, help="directory of the controllers' modules")
+    parser.add_argument("--no-drain", action="store_true", help="remove clusters at once: what runs there is assumed to go on")
+    add_timeout(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -53,6 +61,9 @@ def run(args: argparse.Namespace) -> int:
             say(f"fleet {doc.name} matches the file: nothing to change in generation {fleet.generation}")
             return 0
         say("\n".join(changes) or "~ controllers' declarations")
+        leaving = [each.name for each in before.doc.members if each.name not in {kept.name for kept in doc.spec.clusters}]
+        if leaving and not args.no_drain and not _drained(args, client, plan, leaving, search):
+            return FAILED
         if args.dry_run:
             say(f"dry run: nothing was changed; generation {before.generation} would become {fleet.generation}")
             return 0
@@ -63,3 +74,25 @@ def run(args: argparse.Namespace) -> int:
     say(f"fleet {doc.name} runs generation {fleet.generation}")
     say(summary(status))
     return 0
+
+
+def _drained(args: argparse.Namespace, client: FleetClient, plan: Plan, leaving: list[str], search: list[Path]) -> bool:
+    """Whether no job has Pods in the clusters that the file no longer has. They are moved out of them first, while the fleet still
+    reaches these; with ``--dry-run`` it is only said what would move."""
+    from raycp.driver.fleet_builder import build_fleet
+
+    spec, clock = hub_of_plan(plan), SystemClock()
+
+    async def work() -> list[JobPresence]:
+        async with connected(spec, "raycp-apply", clock) as hub:
+            found = await jobs_in(hub, leaving)
+            announce(found, leaving)
+            if args.dry_run or not found:
+                return []
+            build = lambda changed: build_fleet(changed, args.config, search)  # noqa: E731
+            return await drain(client, build, hub, leaving, clock, args.drain_timeout, progress)
+
+    left = run_async(work())
+    if stayed(left):
+        say(f"the fleet keeps {', '.join(leaving)}, drained: repeat the command, or remove at once with --no-drain", error=True)
+    return not left

@@ -16,6 +16,8 @@ COMMANDS: dict[str, str] = {
     "run": "bring a fleet up on a running Ray, or on one of its own",
     "submit": "bring a fleet up through Ray's job API",
     "apply": "change a running fleet to what the file says",
+    "drain": "move a cluster's BatchJobs to others, and place none there",
+    "sweep": "Pods of dead jobs that the fleet keeps until confirmed",
     "down": "take a fleet down and leave no actor behind",
     "uninstall": "remove from the clusters what a fleet or a controller has left",
     "status": "leader, shards, workers, clusters and lanes of a fleet",

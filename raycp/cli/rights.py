@@ -71,7 +71,7 @@ def _watched(doc: FleetDoc, use: Use, cluster: ClusterSpec) -> Iterator[Need]:
     controller, why = use.controller, f"controller {use.name}"
     here = cluster in doc.clusters_of(use.spec, controller.on)
     if here:
-        yield Need(controller.kind, READ, why)
+        yield Need(controller.kind, READ, why, name=_only(controller))
     for crd in controller.crds if here else ():
         yield Need(CRD, ("create",), why)  # a right to create can't be narrowed to a name
         yield Need(CRD, ("get", "patch"), why, name=crd["metadata"]["name"])
@@ -86,11 +86,18 @@ def _watched(doc: FleetDoc, use: Use, cluster: ClusterSpec) -> Iterator[Need]:
 def _written(doc: FleetDoc, use: Use, cluster: ClusterSpec) -> Iterator[Need]:
     controller, why = use.controller, f"controller {use.name}"
     if cluster in doc.clusters_of(use.spec, controller.on):
-        yield Need(controller.kind, ("patch", "update"), why)
+        yield Need(controller.kind, ("patch", "update"), why, name=_only(controller))
         yield Need(EVENT, ("create", "patch"), why)
     for owned in controller.owns:
         if _owns_there(doc, use, owned.on, cluster):
             yield Need(owned.kind, WRITE, f"{why}, which owns them")
+
+
+def _only(controller: Controller) -> str:
+    """The name of the one object that its field selector leaves: a list or a watch of it needs no right to the others (API doc,
+    "Authorization", requests with ``metadata.name``)."""
+    field, _, name = controller.fields.partition("=")
+    return name.removeprefix("=") if field == "metadata.name" and "," not in name else ""
 
 
 def _owns_there(doc: FleetDoc, use: Use, on: str, cluster: ClusterSpec) -> bool:

@@ -13,8 +13,8 @@ import msgspec
 
 from raycp.base.clock import Clock, SystemClock
 from raycp.cli.errors import BadInput, CliError
+from raycp.cli.hub_access import hub_of_file
 from raycp.cli.printer import say
-from raycp.cli.probe import connect_spec
 from raycp.config import FleetDoc, load_fleet
 from raycp.kube import ClusterClient, ConnectError, ConnectSpec, KubeError
 from raycp.leadership.epoch import RECORD, note, read_leadership
@@ -30,15 +30,7 @@ def run(config: Path | None, kubeconfig: Path | None) -> int:
     if config is None:
         raise BadInput("raycp leader unlock needs the fleet file, which names the lock", "name it with -c FLEET.yaml")
     doc = load_fleet(config)
-    if doc.hub.embedded is None:
-        spec = connect_spec(doc.hub)
-    elif kubeconfig is not None:
-        spec = ConnectSpec(name=doc.hub.name, path=str(kubeconfig))
-    else:
-        raise BadInput(
-            f"the hub {doc.hub.name} is embedded: its address is not in the fleet file",
-            "name a kubeconfig with --kubeconfig (`raycp kubeconfig` prints one)",
-        )
+    spec = hub_of_file(doc, kubeconfig)
     try:
         lines = asyncio.run(unlock(doc, spec, SystemClock(), f"{getpass.getuser()}@{socket.gethostname()}"))
     except ConnectError as error:

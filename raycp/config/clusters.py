@@ -79,7 +79,10 @@ class ClusterSpec(Strict):
     limits: AnswerLimitsSpec = AnswerLimitsSpec()
     """How large this cluster's answers may be, and its caches."""
     unschedulable: bool = False
-    """Place no new work here; placed work continues. To drain a cluster, set it, apply, then remove the cluster."""
+    """Place no new work here; placed work continues."""
+    drain: bool = False
+    """Move the Pods of `BatchJob`s to other clusters, some at a time, and place no new ones here: `raycp drain`. Before a cluster
+    is removed `raycp apply` does so too."""
 
     @property
     def mode(self) -> Literal["kubeconfig", "inCluster", "embedded"]:

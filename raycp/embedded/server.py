@@ -31,6 +31,7 @@ from raycp.embedded.intake import STRANGER_BODY, Heads
 from raycp.embedded.options import check_timeout, flag, parse_query
 from raycp.embedded.registry import Registry
 from raycp.embedded.reviews import Reviews
+from raycp.embedded.selectors import exact_name
 from raycp.embedded.strategy.decode import PROTOBUF
 from raycp.embedded.strategy.depth import TOO_DEEP
 from raycp.embedded.subresources import Subresources
@@ -215,9 +216,10 @@ class ApiServer:
         else:
             verb = _WRITES.get(method, "")
         if self.access.enforced or user is ANONYMOUS or user.name == ANONYMOUS.name:
-            # a request of a namespace is in that namespace, as in apiserver's RequestInfo
+            # a request of a namespace is in that namespace, and a list or watch of one name is of that object, as in RequestInfo
             inside = ns or (name if plural == "namespaces" and not group else "")
-            self.access.check(user, Attributes(verb, group, version, plural, sub, inside, name))
+            named = name if verb not in ("list", "watch") else name or _selected_name(query)
+            self.access.check(user, Attributes(verb, group, version, plural, sub, inside, named))
         resource = self.registry.find(group, version, plural)
         if resource is None:
             if not any(g == group and v == version for g, v, _ in self.registry.resources):
@@ -263,3 +265,12 @@ class ApiServer:
         if request.method not in ("GET", "HEAD"):
             raise method_not_allowed()
         return found
+
+
+def _selected_name(query: str) -> str:
+    """The only name that the field selector of a list or watch leaves, or an empty string."""
+    given = parse_query(query).get("fieldSelector") if "fieldSelector" in query else None
+    try:
+        return exact_name(given[0]) if given else ""
+    except StatusError:  # the list itself says so
+        return ""

@@ -38,13 +38,15 @@ class Demand:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A cluster as placement sees it. ``free_pods``: how many more Pods it holds, None: not known, no limit."""
+    """A cluster as placement sees it. ``free_pods``: how many more Pods it holds, None: not known, no limit. ``refusal``: why it
+    gets none of this job, a sentence; empty where it may."""
 
     name: str
     labels: Mapping[str, str] = field(default_factory=dict)
     reachable: bool = True
     reason: str = ""
     free_pods: int | None = None
+    refusal: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 The rules, in order:
 
-1. A cluster fits when it is named (or none is), has the labels, has a weight above 0, and is reachable.
+1. A cluster fits when it is named (or none is), has the labels, has a weight above 0, is reachable, and has not refused the job.
 2. With ``max_clusters`` n, clusters that the job uses already come first; new ones fill up to n.
 3. The order is the one in which ``clusters`` names them, else by weighted rendezvous hashing of (job, cluster)
    (Thaler and Ravishankar, 1998; weights after Schindelhauer and Schomaker, 2005): jobs spread over the fleet without
@@ -56,8 +56,24 @@ def place(job: Demand, fleet: Iterable[Candidate], now: float) -> PlacementDecis
     return PlacementDecision(assigned, job.count - sum(assigned.values()), tuple(verdicts), now)
 
 
+def allowed(candidate: Candidate, rules: Rules) -> bool:
+    """Whether the job may run there at all, whatever the cluster's state."""
+    return _mismatch(candidate, rules) is None
+
+
 def _refusal(candidate: Candidate, rules: Rules) -> tuple[str, str] | None:
     """(reason, message) why a cluster does not fit; None where it does."""
+    found = _mismatch(candidate, rules)
+    if found is not None:
+        return found
+    if not candidate.reachable:
+        return "Unreachable", f"not reachable{': ' + candidate.reason if candidate.reason else ''}"
+    if candidate.refusal:
+        return "Refused", candidate.refusal
+    return None
+
+
+def _mismatch(candidate: Candidate, rules: Rules) -> tuple[str, str] | None:
     if rules.clusters and candidate.name not in rules.clusters:
         return "NotNamed", "not among the named clusters"
     for key, value in sorted(rules.selector.items()):
@@ -65,8 +81,6 @@ def _refusal(candidate: Candidate, rules: Rules) -> tuple[str, str] | None:
             return "LabelMismatch", f"label {key} is not {value!r}"
     if rules.weights.get(candidate.name, 1) <= 0:
         return "ZeroWeight", "its weight is 0"
-    if not candidate.reachable:
-        return "Unreachable", f"not reachable{': ' + candidate.reason if candidate.reason else ''}"
     return None
 
 

@@ -29,6 +29,9 @@ class ClusterInfo:
     ``reachable``: its API server answered lately. ``synced``: its caches are filled. ``reason`` says why not.
     ``free_pods`` is how many more Pods it has room for, None where that is unknown. ``clock_ahead`` is by how many seconds its
     server's clock is ahead of ours, negative if behind: times that it has stamped are that much later than ours.
+    ``draining``: what runs there for the fleet is to go elsewhere. ``permit``: for how many seconds after it was lost a write of
+    ours that is under way may still take effect there (law 6c). ``voided``: when its cache became void for the last time (law 7),
+    Unix time by our clock; 0 where no running shard has seen that.
     """
 
     name: str
@@ -39,6 +42,9 @@ class ClusterInfo:
     reason: str = ""
     free_pods: int | None = None
     clock_ahead: float = 0.0
+    draining: bool = False
+    permit: float = 0.0
+    voided: float = 0.0
 
 
 class CacheRead(msgspec.Struct, frozen=True):
@@ -47,15 +53,28 @@ class CacheRead(msgspec.Struct, frozen=True):
     ``op``: ``get`` one object by ``name``; ``list`` a ``namespace`` (empty: all) narrowed by ``selector``; ``owned`` lists the
     objects that belong to the owner whose uid is in ``name``: by label ``raycp.io/owner-uid`` with our mark; and, with
     ``references``, by owner reference in ``namespace`` (empty: any).
+
+    Two answer for thousands of objects with rows, in the ``raw`` of few children: ``owners`` with a JSON list of ``ChildOwner``,
+    ``uids`` with one of uids.
     """
 
-    op: Literal["get", "list", "owned"]
+    op: Literal["get", "list", "owned", "owners", "uids"]
     cluster: str
     kind: GVK
     namespace: str = ""
     name: str = ""
     selector: str = ""
     references: bool = False
+
+
+class ChildOwner(msgspec.Struct, array_like=True, frozen=True):
+    """An owner to which ``count`` objects of a kind are proven to belong, as these name it (``raycp.sdk.owner``): ``owner`` is
+    ``cluster/namespace/name``, ``kind`` ``GROUP/VERSION/Kind``."""
+
+    uid: str
+    owner: str
+    kind: str
+    count: int
 
 
 class ApiRequest(msgspec.Struct, frozen=True):

@@ -16,7 +16,7 @@ import msgspec
 
 from raycp.base.keys import GVK, RequestKey
 from raycp.base.tasks import Child
-from raycp.sdk.backend import CacheRead, ClusterInfo
+from raycp.sdk.backend import CacheRead, ChildOwner, ClusterInfo
 from raycp.sdk.definition import selector_text
 from raycp.sdk.event_recorder import event_for
 from raycp.sdk.kinds import Labels, Objects, as_gvk
@@ -97,6 +97,12 @@ class Context(Writes):
         many. They are not among ``children``; an Event on the object names them."""
         return tuple(self._session.task.foreign)
 
+    @property
+    def orphans(self) -> bool:
+        """The object was deleted with propagation policy Orphan, though the finalizer ``orphan``, by which the API server says so,
+        may be gone already. Remember it: another shard may not know."""
+        return self._session.task.orphans
+
     def now(self) -> float:
         """Unix time in seconds, from the injected clock."""
         return self._session.clock.wall()
@@ -131,6 +137,17 @@ class Context(Writes):
         else:
             query = CacheRead("list", where, gvk, session.namespace_or_own(namespace), "", selector_text(labels, "list"))
         return [session.seen(where, gvk, child.raw) for child in await session.read(query)]
+
+    async def owners(self, kind: str | GVK, *, cluster: str) -> Sequence[ChildOwner]:
+        """The owners to which cached objects of a kind are proven to belong, each with the number of its objects. Raises
+        ``Unreachable`` also for a kind that no shard watches there."""
+        found = await self._session.read(CacheRead("owners", cluster, as_gvk(kind)))
+        return [row for part in found for row in msgspec.json.decode(part.raw, type=list[ChildOwner])]
+
+    async def uids(self, kind: str | GVK, *, cluster: str | None = None) -> set[str]:
+        """The uids of all cached objects of a kind. Raises as ``owners``."""
+        found = await self._session.read(CacheRead("uids", self._session.cluster_or_own(cluster), as_gvk(kind)))
+        return {uid for part in found for uid in msgspec.json.decode(part.raw, type=list[str])}
 
     def children(self, kind: str | GVK, *, cluster: str | None = None) -> Objects:
         """The owned objects of one of the kinds in ``owns=[...]``, as they came with the task: no read at all.

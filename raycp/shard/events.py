@@ -38,6 +38,9 @@ DEBOUNCE = 0.02
 """Seconds to wait for further status changes of children, which come in groups."""
 
 BACKGROUND = TIERS[-1]
+_ORPHAN = "orphan"
+"""Finalizer that the API server sets for propagation policy Orphan."""
+
 _CONFIG_MAP = GVK("", "v1", "ConfigMap")
 _LIVE = (Source.WATCH, Source.OWN_WRITE, Source.RESYNC)
 
@@ -130,6 +133,8 @@ class EventHandler:
             event = narrowed
         obj = event.obj
         key = RequestKey(route.controller.name, cluster, obj.meta.namespace, obj.meta.name)
+        if obj.meta.deletion_timestamp is not None and _ORPHAN in (obj.meta.finalizers or ()):
+            self._ledger.notes.orphaning.add(key)
         if key in self._working and writer != key:
             self._ledger.deferred(self._working[key], Deferred(cluster, kind, route, event))
             return
@@ -139,6 +144,7 @@ class EventHandler:
             self.due(key, verdict, obj, event, change=change)
         if event.type is EventType.DELETED:
             self._ledger.forget_version(key)
+            self._ledger.notes.orphaning.discard(key)
             self._ledger.timelines.object_deleted(key)
 
     def _owned(self, cluster: str, kind: GVK, route: Owned, event: Event, writer: RequestKey | None) -> None:

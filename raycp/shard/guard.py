@@ -191,6 +191,8 @@ class ClusterGuard:
                 self.listed(name)
             if known.limit is not None and self._clock.now() >= known.paused_until:
                 self._recover(name, known)
+            if (watched := self._caches.cluster(name)) is not None and watched.client is not None:
+                known.probe.silent(watched.last_contact)
             self._probe(name, known)
 
     # breaker

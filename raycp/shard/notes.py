@@ -29,6 +29,9 @@ class KeyNotes:
         self.by_key: dict[RequestKey, KeyNote] = {}
         """The keys that have a note."""
         self._moved: dict[str, int] = {}
+        self.orphaning: set[RequestKey] = set()
+        """Keys whose object was deleted with propagation policy Orphan: the API server takes the finalizer that says so off again,
+        often before the key is handed out."""
 
     def ended(self, done: Done, since: int) -> bool:
         """Note the end of a reconcile that began at ``since`` (``moves``). True where a cluster that it depends on has become
@@ -76,5 +79,6 @@ class KeyNotes:
         """Forget the keys for which ``drops`` is true."""
         for key in [key for key in self.by_key if drops(key)]:
             del self.by_key[key]
+        self.orphaning = {key for key in self.orphaning if not drops(key)}
         self.failures.drop(drops)
         self.haste.drop(drops)

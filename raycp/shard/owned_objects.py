@@ -7,17 +7,24 @@ counts as unknown to that owner.
 
 import itertools
 from collections.abc import Callable
+from typing import Any
+
+import msgspec
 
 from raycp.base.keys import GVK
 from raycp.base.objects import Obj
 from raycp.base.owner_marks import ClaimProof, MarkKeys
+from raycp.base.tasks import Child
 from raycp.cache import Store
-from raycp.sdk.owner import OWNER_UID, proof_of
+from raycp.sdk.backend import ChildOwner
+from raycp.sdk.owner import OWNER, OWNER_KIND, OWNER_UID, proof_of
 
 CLAIMS = "claims"
 _UNPROVEN = "?"
 """Before an owner's uid, in the index: what claims to be its child without proof."""
 
+_ROWS = 500
+"""Rows in one child of an answer: some 64 KiB."""
 
 _numbers = itertools.count(2, 2)
 
@@ -70,6 +77,26 @@ def owned_objects(store: Store, uid: str, *, references: bool, namespace: str = 
     }
     found += [obj for name, obj in referenced.items() if name not in marked]
     return found, [obj for obj in foreign if (obj.meta.namespace, obj.meta.name) not in referenced]
+
+
+def owner_rows(store: Store, cluster: str, kind: str) -> list[Child]:
+    """The owners to which objects of ``store`` are proven to belong, as ``CacheRead`` says."""
+    found: list[ChildOwner] = []
+    for uid, obj, count in store.groups(CLAIMS):
+        if not uid.startswith(_UNPROVEN):
+            annotations = obj.meta.annotations or {}
+            found.append(ChildOwner(uid, annotations.get(OWNER, ""), annotations.get(OWNER_KIND, ""), count))
+    return _rows(found, cluster, kind)
+
+
+def uid_rows(store: Store, cluster: str, kind: str) -> list[Child]:
+    """The uids of all objects of ``store``, as ``CacheRead`` says."""
+    return _rows([obj.meta.uid for obj in store], cluster, kind)
+
+
+def _rows(rows: list[Any], cluster: str, kind: str) -> list[Child]:
+    parts = [rows[start : start + _ROWS] for start in range(0, len(rows), _ROWS)]
+    return [Child(cluster, kind, msgspec.json.encode(part)) for part in parts]
 
 
 def names_of(cluster: str, objs: list[Obj]) -> list[str]:

@@ -2,7 +2,8 @@
 
 While the breaker is not closed, its probes are sent from here. And before failures of one group of APIs (``/apis/GROUP/...``, which
 another process may serve: aggregation) count against the server, the server is asked: it may be that group alone that fails (law
-11).
+11). So it is when nothing has come from it for a while: a server that is frozen refuses nothing, and its watches would say so only
+after ``ReflectorOptions.stall``.
 """
 
 import logging
@@ -16,6 +17,9 @@ from raycp.kube.errors import UNABLE
 log = logging.getLogger(__name__)
 
 PROBE_TIMEOUT = 2.0
+SILENT = 15.0
+"""Seconds without a byte of a watch, or an answer to a question, after which a server is asked."""
+
 EVERY = 1.0
 """Least seconds between two questions because of one group's failures."""
 
@@ -43,6 +47,12 @@ class ServerProbe:
         """A request to one group failed, which was sent at ``sent``. It counts once the server has failed, too."""
         if self._clock.now() - self._well_at >= EVERY:
             self._doubts.append((reason, sent))
+
+    def silent(self, contact: float) -> None:
+        """The server's watches have received nothing since ``contact``."""
+        now = self._clock.now()
+        if now - max(contact, self._well_at) >= SILENT and not self.wanted:
+            self._doubts.append((f"nothing was received from it for {now - contact:.0f} s", now))
 
     async def run(self) -> None:
         """Ask until there is nothing to ask."""

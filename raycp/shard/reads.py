@@ -10,7 +10,7 @@ from raycp.cache import Selector
 from raycp.protocol.control import CacheContent, ReadCache
 from raycp.protocol.frames import Read, Reply, ReplyCode
 from raycp.shard.caches import Caches
-from raycp.shard.owned_objects import names_of, owned_objects
+from raycp.shard.owned_objects import names_of, owned_objects, owner_rows, uid_rows
 
 
 def answer_read(caches: Caches, read: Read, marks: MarkKeys | None) -> Reply:
@@ -29,12 +29,21 @@ def answer_read(caches: Caches, read: Read, marks: MarkKeys | None) -> Reply:
             continue
         for kind in read.kinds:
             informer = watched.informers.get(GVK.parse(kind))
-            if informer is None or (read.op != "owned" and (informer.route.label_selector or informer.route.field_selector)):
+            whole = informer is not None and not (informer.route.label_selector or informer.route.field_selector)
+            if informer is None or not (whole or read.op in ("owned", "owners")):
                 # A cache that was filtered at the server knows only a part.
                 reply.error, reply.code = f"the cache does not hold all of {kind} in {cluster}", ReplyCode.UNWATCHED
                 return reply
             if not informer.synced:
                 reply.unknown_clusters.append(cluster)
+                continue
+            if read.op == "owners":
+                if marks is None:
+                    reply.unknown_clusters.append(cluster)
+                reply.found += owner_rows(informer.store, cluster, kind)
+                continue
+            if read.op == "uids":
+                reply.found += uid_rows(informer.store, cluster, kind)
                 continue
             found: Iterable[Obj]
             if read.op == "get":

@@ -77,10 +77,19 @@ class ShardReporter:
 
     def states(self) -> list[ClusterState]:
         """The clusters' states, as workers receive them."""
-        plans, skew = [watched.plan for watched in self._caches], self._caches.skew
         return [
-            ClusterState(row.name, plan.role, plan.labels, row.reachable, row.synced, row.reason, row.breaker, skew(row.name))
-            for row, plan in zip(self.clusters(), plans, strict=True)
+            ClusterState(
+                row.name,
+                watched.plan.role,
+                watched.plan.labels,
+                row.reachable,
+                row.synced,
+                row.reason,
+                row.breaker,
+                watched.skew(),
+                watched.voided,
+            )
+            for row, watched in zip(self.clusters(), self._caches, strict=True)
         ]
 
     def timeline(self, cluster: str, kind: str, namespace: str, name: str) -> dict[str, object] | None:

@@ -139,6 +139,7 @@ class TaskMaker:
             partial=partial,
             refused=refused,
             foreign=foreign,
+            orphans=item.key in self._ledger.notes.orphaning,
         )
         if rest:
             self._pages.keep(worker, task_token(identity), children)

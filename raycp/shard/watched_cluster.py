@@ -157,6 +157,8 @@ class WatchedCluster:
         self.version = ""
         self.reason = "not connected yet"
         self.started = clock.now()
+        self.voided = 0.0
+        """Unix time at which its cache became void for the last time."""
         self._watcher = watcher
         self._clock = clock
         self._loops = loops
@@ -275,7 +277,7 @@ class WatchedCluster:
             field_selector=informer.route.field_selector,
             options=msgspec.structs.replace(
                 self._options,
-                on_void=lambda _: self._watcher.void(self.name, kind),
+                on_void=lambda _: self._void(kind),
                 series=self._counts.series(self.name, str(kind)),
             ),
             watermark=watermark,
@@ -287,6 +289,10 @@ class WatchedCluster:
         owner = ProblemOwner(cluster=self.name, kind=str(kind))
         informer.task = self._loops.supervise(reflector.run, LoopName.REFLECTOR, owner)
         informer.syncing = self._loops.supervise(partial(self._when_synced, informer, reflector), LoopName.SYNC, owner)
+
+    def _void(self, kind: GVK) -> None:
+        self.voided = self._clock.wall()
+        self._watcher.void(self.name, kind)
 
     async def _when_synced(self, informer: Informer, reflector: Reflector) -> None:
         await reflector.synced.wait()
@@ -333,6 +339,11 @@ class WatchedCluster:
     def usable(self) -> bool:
         """Whether all kinds have been listed that its server does not refuse."""
         return self.client is not None and all(informer.synced or informer.refused for informer in self.informers.values())
+
+    @property
+    def last_contact(self) -> float:
+        """When any of its lists or watches last received something, by our clock; its start before that."""
+        return max([self.started, *(informer.last_contact or 0.0 for informer in self.informers.values())])
 
     @property
     def in_flight(self) -> int:

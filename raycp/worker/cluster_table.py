@@ -35,9 +35,18 @@ class ClusterTable:
     def update(self, plan: Plan) -> None:
         """Take over a newer plan."""
         # An unschedulable cluster has no room for new Pods: placement avoids it, and the Pods in it go on.
-        closed = {cluster.name for cluster in plan.fleet.doc.spec.clusters if cluster.unschedulable}
+        spec = plan.fleet.doc.spec
+        closed = {cluster.name for cluster in spec.clusters if cluster.unschedulable}
+        drained = {cluster.name for cluster in spec.clusters if cluster.drain}
         self._planned = [
-            ClusterInfo(cluster.name, cluster.role, cluster.labels, free_pods=0 if cluster.name in closed else None)
+            ClusterInfo(
+                cluster.name,
+                cluster.role,
+                cluster.labels,
+                free_pods=0 if cluster.name in closed else None,
+                draining=cluster.name in drained,
+                permit=spec.leader.permit,
+            )
             for cluster in plan.clusters
         ]
         self.shards = {cluster.name: cluster.shard for cluster in plan.clusters}
@@ -57,7 +66,8 @@ class ClusterTable:
                 infos[info.name] = replace(info, reachable=False, synced=False, reason="its shard is not connected")
             else:
                 infos[info.name] = replace(
-                    info, reachable=state.reachable, synced=state.synced, reason=state.reason, clock_ahead=state.clock_ahead
+                    info, reachable=state.reachable, synced=state.synced, reason=state.reason, clock_ahead=state.clock_ahead,
+                    voided=state.voided,
                 )
         self.infos = infos
 

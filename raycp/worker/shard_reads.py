@@ -62,7 +62,7 @@ class ShardReads:
                 identity, query.op, [cluster], [kind], query.namespace, query.name, query.selector, FIRST, query.references
             ),
         )
-        if reply.code is ReplyCode.UNWATCHED:
+        if reply.code is ReplyCode.UNWATCHED and query.op not in ("owners", "uids"):
             return await self._read_live(task, query, marks)
         if reply.unknown_clusters or (reply.error and reply.code is not ReplyCode.TOO_LARGE):
             raise Unreachable(f"cluster {cluster}: {reply.error or 'its cache is not filled yet'}", sent=False)

@@ -161,8 +161,10 @@ def test_indexes_follow_each_change() -> None:
     assert {o.meta.name for o in store.by_index("label", "app=x")} == {"a", "b"}
     assert [o.meta.name for o in store.by_index("namespace", "other")] == ["b"]
     assert [o.meta.name for o in store.by_index("data", "0")] == ["b"]
+    assert [(uid, obj.meta.uid != "", count) for uid, obj, count in store.groups("owner")] == [("owner-1", True, 2)]
     watch(store, "MODIFIED", make("a", 3, labels={"app": "y"}))
     assert [o.meta.name for o in store.by_index("owner", "owner-1")] == ["b"]
+    assert [(uid, obj.meta.name, count) for uid, obj, count in store.groups("owner")] == [("owner-1", "b", 1)]
     assert [o.meta.name for o in store.select(None, "app in (x,y),!tier")] == ["a", "b"]
     assert [o.meta.name for o in store.select("ns", "app=y")] == ["a"]
     assert list(store.select("other", "app=y")) == []

@@ -236,7 +236,7 @@ async def test_it_asks_on_a_terminal_and_refuses_without(
 
 async def test_bad_input_names_what_to_write(house: House, capsys: pytest.CaptureFixture[str]) -> None:
     assert await house.uninstall("--yes", "--controller", "ecko") == 2
-    assert "spec.controllers has no 'ecko'; name one of batchjob, echo" in capsys.readouterr().err
+    assert "spec.controllers has no 'ecko'; name one of batchjob, batchjob-sweep, echo" in capsys.readouterr().err
     file = house.file.with_name("embedded.yaml")
     file.write_text(FLEET.replace("kubeconfig: {path: hub.yaml}", "embedded: {}"))
     assert await house.uninstall("--yes", file=file) == 2

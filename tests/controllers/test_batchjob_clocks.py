@@ -56,7 +56,7 @@ async def fleet(request: pytest.FixtureRequest) -> AsyncIterator[LiveFleet]:
 
 async def test_a_pod_is_no_failure_while_its_grace_period_lasts(fleet: LiveFleet, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody deletes a running Pod, and its kubelet has not reported yet what it ends with."""
-    await fleet.send("create", "hub", job(parallelism=1, completions=1))
+    await fleet.send("create", "hub", job(parallelism=1, completions=1, podReplacementPolicy="Failed"))
     async with asyncio.timeout(20):
         while not (found := await running(fleet)):
             await fleet.reconcile(batchjob, "default", "pi")

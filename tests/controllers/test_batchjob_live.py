@@ -91,7 +91,9 @@ async def test_deletion_of_a_job_cleans_up_in_every_cluster(fleet: LiveFleet) ->
 
 async def test_an_invalid_template_fails_the_job_once(fleet: LiveFleet) -> None:
     bad = job()
-    bad["spec"]["template"]["spec"]["containers"] = [{"name": "Not A Name", "image": "busybox"}]
+    bad["spec"]["template"]["spec"]["containers"] = [
+        {"name": "main", "image": "busybox", "volumeMounts": [{"name": "none", "mountPath": "/none"}]}
+    ]
     await fleet.send("create", "hub", bad)
     found = await until(fleet, "Failed")
     failed = conditions.get(found["status"]["conditions"], "Failed")

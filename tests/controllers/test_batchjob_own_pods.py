@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from typing import Any
 
+import pytest
 import pytest_asyncio
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,9 +15,11 @@ from raycp.base.owner_marks import MARK, MarkKeys
 from raycp.base.tasks import Outcome
 from raycp.config.embedded import EmbeddedSpec
 from raycp.controllers.batchjob import batchjob
-from raycp.controllers.batchjob.pods import new_pod, own_pods, read_pod
-from raycp.controllers.batchjob.reconcile import read_spec
+from raycp.controllers.batchjob.job import Create
+from raycp.controllers.batchjob.newpod import new_pod
+from raycp.controllers.batchjob.pods import own_pods, read_pod
 from raycp.controllers.batchjob.record import JobRecord
+from raycp.controllers.batchjob.specs import read_spec
 from raycp.controllers.batchjob.types import crd
 from raycp.sdk import conditions
 from raycp.sdk.owner import OWNER_UID, mark, ownership
@@ -30,7 +33,7 @@ CLUSTERS = ["east", "west", "north"]
 
 def pod_of(index: int, attempt: int, cluster: str) -> dict[str, Any]:
     """A Pod as the fleet creates it."""
-    made = mark(new_pod(JOB, read_spec(JOB["spec"]), index, attempt), JOB, "hub", cluster, KEYS, label=True)
+    made = mark(new_pod(JOB, read_spec(JOB), Create(cluster, index, attempt)), JOB, "hub", cluster, KEYS, label=True)
     made["metadata"] |= {"uid": f"{cluster}-{index}-{attempt}", "creationTimestamp": AFTER}
     return made
 
@@ -113,7 +116,7 @@ async def forge(fleet: LiveFleet, cluster: str, namespace: str, name: str, phase
     """A Pod with a job's labels, by somebody who may create Pods and write their status there."""
     found = await current(fleet)
     assert found is not None
-    pod = new_pod(found, read_spec(found["spec"]), index, 0)
+    pod = new_pod(found, read_spec(found), Create("east", index, 0))
     pod["metadata"]["labels"][OWNER_UID] = found["metadata"]["uid"]
     pod["metadata"]["annotations"] = {"raycp.io/owner": "hub/default/pi", MARK: "key-1/AAAAAAAAAAAAAAAAAAAAAA"}
     pod["metadata"] |= {"name": name, "namespace": namespace}
@@ -141,7 +144,7 @@ async def test_forged_successes_complete_no_job(fleet: LiveFleet) -> None:
     status = found["status"]
     assert status.get("failed", 0) == 0
     assert status["succeeded"] == 0
-    assert status["active"] == 2
+    assert [(entry["name"], entry["assigned"]) for entry in status["clusters"]] == [("east", "0,1")]
     found = await until(fleet, "Complete")
     assert found["status"]["succeeded"] == 3
     own = await fleet.objects("east", "v1/Pod", "default")
@@ -157,7 +160,10 @@ async def test_forged_successes_complete_no_job(fleet: LiveFleet) -> None:
     assert len(await fleet.objects("west", "v1/Pod", "default")) == 3
 
 
-async def test_a_name_that_anothers_pod_has_is_reported_and_the_pod_left_alone(fleet: LiveFleet) -> None:
+async def test_a_name_that_anothers_pod_has_is_reported_and_the_pod_left_alone(
+    fleet: LiveFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("raycp.controllers.batchjob.refusals.FIRST", 0.5)
     await fleet.send("create", "hub", job(parallelism=2, completions=2, placement={"clusters": ["east"]}))
     taken = await forge(fleet, "east", "default", "pi-0-0", "Succeeded", 0)
     done = await fleet.reconcile(batchjob, "default", "pi")

@@ -9,14 +9,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raycp.controllers.batchjob.cleanup import cleanup
+from raycp.controllers.batchjob.indexes import IndexSet
 from raycp.controllers.batchjob.job import Create, Job, JobCluster
 from raycp.controllers.batchjob.plan import plan
 from raycp.controllers.batchjob.pods import JobPod, pod_name
 from raycp.controllers.batchjob.types import BatchJobSpec
 from raycp.sdk import conditions
 
-TEMPLATE = {"spec": {"containers": [{"name": "main", "image": "busybox"}]}}
+TEMPLATE = {"spec": {"restartPolicy": "Never", "containers": [{"name": "main", "image": "busybox"}]}}
 NOW = 1_700_000_000.0
+IGNORED, FATAL = 7, 42
+"""Exit codes of ``POLICY``."""
+
+POLICY = {
+    "rules": [
+        {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [FATAL]}},
+        {"action": "Ignore", "onExitCodes": {"operator": "In", "values": [IGNORED]}},
+    ]
+}
 
 
 def spec(**fields: Any) -> BatchJobSpec:
@@ -33,12 +43,20 @@ class World:
         self.status: dict[str, Any] = {}
         self.pods: dict[tuple[str, str], JobPod] = {}
         self.ends: dict[tuple[int, int], str] = {}
+        self.deleted: set[tuple[int, int]] = set()
+        """Pods that somebody has deleted: they may count as failed, or end by themselves before that is seen."""
+        self.killed: set[tuple[int, int]] = set()
+        """Pods that ran when their job had failed: they count as failed, however they end."""
+        self.ignored: set[tuple[int, int]] = set()
+        """Pods that end as the job's policy says to ignore."""
         self.lucky: set[int] = set()
         """Indexes whose Pod was given up and succeeded all the same: that may count."""
         self.now = NOW
         self.uids = 0
         self.status_writes = 0
         self.events: list[tuple[str, str, str]] = []
+        self.settling = False
+        """The controller no longer dies."""
 
     def seen(self) -> list[JobPod]:
         return [pod for pod in self.pods.values() if pod.cluster not in self.hidden]
@@ -55,7 +73,7 @@ class World:
         writes += [("release", pod) for pod in decided.releases]
         rng.shuffle(writes)
         if decided.status != self.status:
-            writes.insert(0, ("status", decided.status))
+            writes.insert(0, ("status", decided))
         for done, (kind, what) in enumerate(writes):
             if crash_after is not None and done >= crash_after:
                 return
@@ -64,8 +82,10 @@ class World:
 
     def write(self, kind: str, what: Any, rng: random.Random) -> None:
         if kind == "status":
-            self.status = what
+            self.status = what.status
             self.status_writes += 1
+            if conditions.is_true(self.status["conditions"], "FailureTarget"):
+                self.killed |= {(pod.index, pod.attempt) for pod in what.ends if self.kills(pod)}
         elif kind == "create":
             self.create(what)
         elif kind == "release":
@@ -74,14 +94,24 @@ class World:
             key = (what.cluster, what.name)
             if key in self.pods:
                 self.pods[key] = replace(self.pods[key], tracked=False, given_up=True)
-                if rng.random() < 0.9:  # else the controller dies between the two writes
+                if self.settling or rng.random() < 0.9:  # else the controller dies between the two writes
                     self.delete(key)
+
+    def kills(self, pod: JobPod) -> bool:
+        """Whether a failed job that ends this Pod counts it: unless it was given up, or counted, before."""
+        return not (pod.ended or pod.given_up or pod.ends_at or (pod.index, pod.attempt) in self.deleted)
+
+    def in_the_way(self, create: Create) -> list[JobPod]:
+        """Pods that keep the index from getting another."""
+        going = self.spec.replaces_terminating
+        found = [pod for pod in self.pods.values() if pod.index == create.index and not pod.ended]
+        return [pod for pod in found if not (going and pod.ends_at is not None)]
 
     def create(self, create: Create) -> None:
         key = (create.cluster, pod_name("job", create.index, create.attempt))
         if key in self.pods:
             return  # AlreadyExists with our owner mark
-        running = [pod for pod in self.pods.values() if pod.index == create.index and not pod.ended]
+        running = self.in_the_way(create)
         assert not running, f"law 1: {create} while {running}"
         identity = (create.index, create.attempt)
         assert self.ends.get(identity) is None, f"law 1: {create} again after it ended as {self.ends[identity]}"
@@ -95,6 +125,8 @@ class World:
             self.reap(key)
 
     def delete(self, key: tuple[str, str]) -> None:
+        if not self.pods[key].given_up:
+            self.deleted.add((self.pods[key].index, self.pods[key].attempt))
         if self.pods[key].ends_at is None:
             self.pods[key] = replace(self.pods[key], ends_at=self.now + 1)
         self.reap(key)
@@ -105,13 +137,18 @@ class World:
         if pod.ends_at is not None and not pod.tracked and pod.ended:
             del self.pods[key]
 
-    def end(self, key: tuple[str, str], phase: str) -> None:
+    def end(self, key: tuple[str, str], phase: str, code: int = 0) -> None:
         pod = self.pods[key]
         if not pod.ended:
+            if phase == "Failed" and code:
+                terminated = {"exitCode": code}
+                pod = replace(pod, raw={"status": {"containerStatuses": [{"name": "main", "state": {"terminated": terminated}}]}})
+                if code == IGNORED and self.spec.pod_failure_policy is not None:
+                    self.ignored.add((pod.index, pod.attempt))
             if pod.given_up:
                 if phase == "Succeeded":
                     self.lucky.add(pod.index)
-            else:
+            elif (pod.index, pod.attempt) not in self.killed:
                 self.ends[pod.index, pod.attempt] = phase
             self.pods[key] = replace(pod, phase=phase, ready=False)
             self.reap(key)
@@ -119,6 +156,7 @@ class World:
     def settle(self, rng: random.Random) -> None:
         """Everything comes back into sight, every Pod ends well, and the controller gets all the time it wants."""
         self.hidden.clear()
+        self.settling = True
         quiet = 0
         for _ in range(400):
             before = (self.status, dict(self.pods))
@@ -143,6 +181,13 @@ def specs(draw: st.DrawFn) -> BatchJobSpec:
         fields["completionMode"] = mode
     if mode == "Indexed" and draw(st.booleans()):
         fields |= {"backoffLimitPerIndex": draw(st.integers(0, 2)), "backoffLimit": 2**31 - 1}
+        fields["successPolicy"] = {"rules": [{"succeededCount": draw(st.integers(1, fields["completions"]))}]}
+    if draw(st.integers(0, 3)) == 0:
+        fields["podFailurePolicy"] = POLICY
+    elif draw(st.booleans()):
+        fields["podReplacementPolicy"] = draw(st.sampled_from(["Failed", "TerminatingOrFailed"]))
+    if draw(st.integers(0, 3)) == 0:
+        fields["activeDeadlineSeconds"] = draw(st.sampled_from([1, 60, 100_000]))
     strategy = draw(st.sampled_from(["Spread", "Pack", "Single"]))
     fields["placement"] = {"strategy": strategy}
     return spec(**fields)
@@ -169,7 +214,7 @@ def test_every_interleaving_keeps_the_laws(job_spec: BatchJobSpec, seed: int, st
         elif key is not None and step == 7:
             world.delete(key)
         elif key is not None:
-            world.end(key, "Succeeded" if rng.random() < 0.6 else "Failed")
+            world.end(key, "Succeeded" if rng.random() < 0.6 else "Failed", rng.choice([1, 1, IGNORED, FATAL]))
     world.spec = world.spec.model_copy(update={"suspend": False})
     world.settle(rng)
 
@@ -177,11 +222,11 @@ def test_every_interleaving_keeps_the_laws(job_spec: BatchJobSpec, seed: int, st
     finished = [c for c in ("Complete", "Failed") if conditions.is_true(status["conditions"], c)]
     assert len(finished) == 1, "a job ends, and in one way"
     succeeded = {index for (index, _), phase in world.ends.items() if phase == "Succeeded"}
-    if finished == ["Complete"]:
+    if finished == ["Complete"] and job_spec.success_policy is None:
         assert status["succeeded"] >= (1 if job_spec.work_queue else job_spec.size)
     assert status["succeeded"] <= len(succeeded | world.lucky), "counted at most once"
-    failures = sum(phase == "Failed" for phase in world.ends.values())
-    assert status["failed"] <= failures + sum(1 for _ in world.ends), "no failure counted twice"
+    failures = {pod for pod, phase in world.ends.items() if phase == "Failed" and pod not in world.ignored} | world.killed
+    assert len(failures) <= status["failed"] <= len(failures | world.deleted), "each failure is counted once"
     assert not [pod for pod in world.pods.values() if pod.tracked], "no Pod is held back for ever"
     assert not [pod for pod in world.pods.values() if not pod.ended], "nothing runs on"
     assert status.get("active") == 0
@@ -196,12 +241,40 @@ def test_without_deletions_each_end_is_counted_exactly_once(job_spec: BatchJobSp
         world.reconcile(rng, crash_after=rng.choice([None, None, 0, 1, 2]))
         for key in sorted(world.pods):
             if rng.random() < 0.4 and world.pods[key].ends_at is None:
-                world.end(key, "Succeeded" if rng.random() < 0.7 else "Failed")
+                world.end(key, "Succeeded" if rng.random() < 0.7 else "Failed", rng.choice([1, 1, IGNORED, FATAL]))
         world.now += 700
     world.settle(rng)
     succeeded = {index for (index, _), phase in world.ends.items() if phase == "Succeeded"}
     assert len(succeeded) <= world.status["succeeded"] <= len(succeeded | world.lucky)
-    assert world.status["failed"] == sum(phase == "Failed" for phase in world.ends.values())
+    failures = {pod for pod, phase in world.ends.items() if phase == "Failed" and pod not in world.ignored}
+    assert world.status["failed"] == len(failures | world.killed)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(0, 2**32), st.lists(st.integers(0, 7), min_size=5, max_size=50))
+def test_an_elastic_job_keeps_the_laws_however_it_shrinks_and_grows(seed: int, steps: list[int]) -> None:
+    rng = random.Random(seed)
+    world = World(spec(completionMode="Indexed", completions=3, parallelism=3, backoffLimit=1000))
+    for step in steps:
+        keys = sorted(world.pods)
+        if step <= 2:
+            world.reconcile(rng, crash_after=rng.choice([None, 1, 2]))
+        elif step == 3:
+            size = rng.randint(1, 6)
+            world.spec = world.spec.model_copy(update={"completions": size, "parallelism": size})
+        elif step == 4:
+            world.now += 700
+        elif keys:
+            world.end(rng.choice(keys), "Succeeded" if rng.random() < 0.6 else "Failed")
+    world.settle(rng)
+    status = world.status
+    assert conditions.is_true(status["conditions"], "Complete")
+    completed = set(IndexSet.read(status["completedIndexes"], 6))
+    succeeded = {index for (index, _), phase in world.ends.items() if phase == "Succeeded"}
+    assert completed <= succeeded | world.lucky, "nothing counts that did not succeed"
+    assert len(completed) == status["succeeded"] > 0
+    assert status["failed"] <= sum(phase == "Failed" for phase in world.ends.values())
+    assert not [pod for pod in world.pods.values() if pod.tracked or not pod.ended], "nothing is held back or runs on"
 
 
 def run(world: World, rounds: int = 1) -> None:
@@ -209,14 +282,15 @@ def run(world: World, rounds: int = 1) -> None:
         world.reconcile(random.Random(1))
 
 
-def test_a_steady_job_is_written_once() -> None:
+def test_a_steady_job_is_written_once_before_its_pods_exist_and_once_when_they_do() -> None:
     world = World(spec(parallelism=3, completions=3))
     run(world)
     assert world.status_writes == 1
     assert len(world.pods) == 3
-    assert world.status["active"] == 3
+    assert world.status["active"] == 0, "they may have been refused"
     run(world, 5)
-    assert world.status_writes == 1
+    assert world.status["active"] == 3
+    assert world.status_writes == 2
 
 
 def test_an_unreachable_cluster_is_no_failure() -> None:
@@ -261,7 +335,7 @@ def test_the_backoff_limit_counts_all_clusters_together() -> None:
         world.end(key, "Failed")
     run(world)
     assert conditions.is_true(world.status["conditions"], "Failed")
-    assert world.status["failed"] == 3
+    assert world.status["failed"] == 4, "that one too: the Job controller counts what it ends of a failed job"
 
 
 def test_a_retry_waits_for_its_backoff_and_no_longer() -> None:

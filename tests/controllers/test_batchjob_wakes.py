@@ -157,7 +157,7 @@ async def test_a_job_whose_spec_has_become_invalid_is_cleaned_up_like_any_other(
 async def test_a_job_is_woken_when_its_cluster_is_lost_returns_and_leaves(home: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Long before its poll, which is set to an hour here."""
     monkeypatch.setattr("raycp.shard.watched_cluster.UNREACHABLE_AFTER", 0.2)
-    monkeypatch.setattr("raycp.controllers.batchjob.plan.POLL", 3600.0)
+    monkeypatch.setattr("raycp.controllers.batchjob.step.POLL", 3600.0)
     async with fleet_with({"hub": "0", "west": "0", "east": home}, "60s") as fleet:
         await submit(fleet, "j", parallelism=1, completions=1, placement={"clusters": ["east"]})
         await until(lambda: pods_in(fleet, "east"))
@@ -173,7 +173,7 @@ async def test_a_job_is_woken_when_its_cluster_is_lost_returns_and_leaves(home: 
 
 
 async def test_a_job_without_a_place_is_woken_when_a_cluster_joins(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("raycp.controllers.batchjob.plan.POLL", 3600.0)
+    monkeypatch.setattr("raycp.controllers.batchjob.step.POLL", 3600.0)
     homes = {"hub": "0", "west": "0", "east": "1"}
     async with fleet_with(homes, "60s") as fleet:
         east = fleet.connects.pop("east")  # known by name, and not reached yet
@@ -193,7 +193,7 @@ async def test_a_pod_is_released_when_the_cluster_that_could_not_be_written_to_a
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The job is complete, and nothing of it polls: its breaker was open when the Pod's finalizer was to be removed."""
-    monkeypatch.setattr("raycp.controllers.batchjob.plan.POLL", 3600.0)
+    monkeypatch.setattr("raycp.controllers.batchjob.step.POLL", 3600.0)
     async with fleet_with({"hub": "0", "east": "1"}, "1s") as fleet:
         guard = fleet.shard("1").guard
         await submit(fleet, "j", parallelism=1, completions=1)

@@ -133,14 +133,23 @@ def test_the_roles_are_what_batchjob_needs_and_no_more(name: str, file: str) -> 
     )
     async def batchjob(ctx: Any, obj: dict[str, Any]) -> None: ...
 
+    @controller(
+        "apiextensions.k8s.io/v1/CustomResourceDefinition",
+        name="batchjob-sweep",
+        on="hub",
+        fields={"metadata.name": "batchjobs.batch.raycp.io"},
+    )
+    async def sweep(ctx: Any, obj: dict[str, Any]) -> None: ...
+
     text = (ROOT / "configs/clusters.yaml").read_text()
     wanted: set[tuple[GVK, str]] = set()
     rules = [rule for each in documents(file) if each["kind"] in ("ClusterRole", "Role") for rule in each["rules"]]
     doc = parse_fleet(text)
-    uses = [Use(doc.spec.controllers[0], batchjob)]
+    uses = [Use(doc.spec.controllers[0], batchjob), Use(doc.spec.controllers[0], sweep)]
     for need in needs(doc, uses, doc.cluster(name)):
         for verb in need.verbs:
             wanted.add((need.kind, verb))
+            assert need.kind != CRD or need.name or verb == "create", "no right to the definitions of others"
             assert allowed(rules, need.kind, verb), f"{verb} {need.kind}: {need.why}"
     kinds = {PLURALS[kind.kind]: kind for kind, _ in wanted} | {"namespaces": GVK("", "v1", "Namespace")}
     for rule in rules:

@@ -133,6 +133,19 @@ async def test_rules_of_another_namespace_do_not_count(api: Rbac) -> None:
     assert (await api.ask("POST", CLUSTER_ROLES, role("a", READS_PODS, kind="ClusterRole"), token=eve))[0] == 403
 
 
+async def test_a_list_of_one_name_needs_no_right_to_the_others(api: Rbac) -> None:
+    """As ``RequestInfo`` of the API server: such a request has that name."""
+    eve = await api.user("eve", rule("get,list", "clusterroles", GROUP, names="admin"))
+    for query, status in (
+        ("?fieldSelector=metadata.name%3Dadmin", 200),
+        ("?fieldSelector=metadata.name%3Dview", 403),
+        ("?fieldSelector=metadata.name%21%3Dadmin", 403),
+        ("?fieldSelector=%3D%3D%3D", 403),
+        ("", 403),
+    ):
+        assert (await api.ask("GET", CLUSTER_ROLES + query, token=eve))[0] == status, query
+
+
 async def test_escalate_is_a_verb_of_its_own(api: Rbac) -> None:
     eve = await api.user("eve", WRITES_RBAC, rule("escalate", "roles", GROUP, names="this"))
     await api.admin("POST", ROLES, role("this"))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raycp.scheduling import Candidate, Demand, Rules, place
+from raycp.scheduling import Candidate, Demand, Rules, allowed, place
 
 NOW = 1_700_000_000.0
 FLEET = [Candidate(f"c{n}", {"region": "east" if n % 2 else "west"}) for n in range(6)]
@@ -51,6 +51,16 @@ def test_each_cluster_gets_a_verdict_with_a_reason() -> None:
     none = put(2, fleet, clusters=("zzz",))
     assert none.reason == "no place for 2: not among the named clusters (a, b, c)"
     assert put(2, []).reason == "the fleet has no member clusters"
+
+
+def test_a_cluster_that_refuses_the_job_gets_none_of_it_and_says_why() -> None:
+    fleet = [Candidate("a", refusal="exceeded quota"), Candidate("b", reachable=False), Candidate("c", {"region": "east"})]
+    decision = place(Demand("uid", 2, Rules(selector={"region": "west"})), fleet, 0.0)
+    assert decision.assigned == {}
+    decision = place(Demand("uid", 2, Rules(clusters=("a", "b"))), fleet, 0.0)
+    assert {each.cluster: each.reason for each in decision.verdicts} == {"a": "Refused", "b": "Unreachable", "c": "NotNamed"}
+    assert "exceeded quota (a)" in decision.reason
+    assert [each.name for each in fleet if allowed(each, Rules(clusters=("a", "b")))] == ["a", "b"], "whatever their state"
 
 
 def test_jobs_spread_over_the_fleet_without_state() -> None:

@@ -15,7 +15,8 @@ from raycp.config.embedded import EmbeddedSpec
 from raycp.embedded.cluster import EmbeddedCluster
 from raycp.kube import ClusterClient, ConnectSpec
 from raycp.sdk import Answer, ApiRequest, CacheRead, ClusterInfo, Controller, Session, run_reconcile
-from raycp.sdk.owner import OWNER_UID, proof_of
+from raycp.sdk.backend import ChildOwner
+from raycp.sdk.owner import OWNER, OWNER_KIND, OWNER_UID, proof_of
 
 METHODS = {"get": "GET", "list": "GET", "create": "POST", "update": "PUT", "patch": "PATCH", "delete": "DELETE"}
 CLOCK = SystemClock()
@@ -29,6 +30,8 @@ class LiveFleet:
         self.hub = names[0]
         self.clients: dict[str, ClusterClient] = {}
         self.hidden: set[str] = set()
+        self.hide_pods = False
+        """The caches have not received the Pods yet."""
         self.events: list[dict[str, Any]] = []
         self.calls: list[ApiRequest] = []
         self.before: Callable[[ApiRequest], Awaitable[None]] | None = None
@@ -68,6 +71,8 @@ class LiveFleet:
         return (await self.clients[cluster].resource(kind)).namespaced
 
     async def read(self, task: Task, query: CacheRead) -> list[Child]:
+        if query.op in ("owners", "uids"):
+            return await self.rows(query)
         if query.op == "get":
             found = await self.objects(query.cluster, query.kind, query.namespace)
             found = [obj for obj in found if obj["metadata"]["name"] == query.name]
@@ -76,6 +81,18 @@ class LiveFleet:
             if query.op == "owned":
                 found = [obj for obj in found if self.belongs(obj, query.cluster, query.name, references=query.references)]
         return [Child(query.cluster, str(query.kind), msgspec.json.encode(obj)) for obj in found]
+
+    async def rows(self, query: CacheRead) -> list[Child]:
+        found = await self.objects(query.cluster, query.kind)
+        rows: list[Any] = [obj["metadata"]["uid"] for obj in found]
+        if query.op == "owners":
+            owned: dict[str, list[dict[str, Any]]] = {}
+            for obj in found:
+                uid = (obj["metadata"].get("labels") or {}).get(OWNER_UID, "")
+                if uid and self.belongs(obj, query.cluster, uid, references=False):
+                    owned.setdefault(uid, []).append(obj["metadata"].get("annotations") or {})
+            rows = [ChildOwner(uid, of[0].get(OWNER, ""), of[0].get(OWNER_KIND, ""), len(of)) for uid, of in owned.items()]
+        return [Child(query.cluster, str(query.kind), msgspec.json.encode(rows))]
 
     async def request(self, task: Task, call: ApiRequest) -> Answer:
         if self.before is not None:
@@ -155,7 +172,7 @@ class LiveFleet:
                     if member in self.hidden:
                         continue
                     selector = f"{OWNER_UID}={uid}" if owned.on == "members" else ""
-                    for obj in await self.objects(member, owned.kind, "", selector):
+                    for obj in [] if self.hide_pods else await self.objects(member, owned.kind, "", selector):
                         if self.belongs(obj, member, uid, references=member == where):
                             task.children.append(Child(member, str(owned.kind), msgspec.json.encode(obj)))
         return await run_reconcile(Session(controller, task, self, CLOCK), **options)

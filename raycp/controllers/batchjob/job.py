@@ -11,33 +11,63 @@ POLL = 15.0
 """Seconds until a job that waits for a cluster is checked again: no event of the job reports that a cluster is back."""
 
 PODS_REFUSED = "PodsRefused"
-"""Reason of condition ``Scheduled``: a member refuses the job's Pods."""
+"""Reason of a refusal: a member does not allow the job's Pods (quota, policy, rights)."""
 
 NAME_TAKEN = "PodNameTaken"
-"""Reason of condition ``Scheduled``: another's Pod has the name of one of the job's."""
+"""Reason of a refusal: another's Pod has the name of one of the job's."""
+
+TEMPLATE_REFUSED = "InvalidTemplate"
+"""Reason of a refusal: a member holds the Pod for invalid, or a webhook of it does not admit it; and of the failure of a job whose
+Pods are refused so wherever it may run."""
+
+RELEASED = "PodsReleased"
+"""Condition: whether every Pod that is to be released or given up is; only while or after one was not."""
+
+HELD = "WriteRefused"
+"""Reason of that condition: a member refuses to change a Pod."""
+
+UNSCHEDULABLE = "Unschedulable"
+"""Reason of a refusal: a member's scheduler finds no node for Pods of the job."""
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedCreate:
+    """A creation that an API server has refused: there is no Pod of ``index`` in ``cluster``. ``message`` has the server's
+    words."""
+
+    cluster: str
+    index: int
+    reason: str
+    message: str
+    template: bool = False
 
 
 @dataclass(frozen=True)
 class Job:
-    """The job as the plan sees it. ``failure`` is (reason, message) of a failure that shows only when a plan is carried out."""
+    """The job as the plan sees it. ``refused``: what carrying out its plan has met since ``status`` was written."""
 
     uid: str
     spec: BatchJobSpec
     status: Mapping[str, Any] = field(default_factory=dict)
     generation: int | None = None
     forgotten: frozenset[str] = frozenset()
-    failure: tuple[str, str] | None = None
+    refused: tuple[RefusedCreate, ...] = ()
+    namespace: str = "default"
+    tier: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class JobCluster:
-    """A member. ``visible``: its Pods are known at the moment, and it can be written to."""
+    """A member. ``visible``: its Pods are known at the moment, and it can be written to. ``draining``: the job's Pods are to leave
+    it. ``permit``: seconds for which a write of ours may still take effect there after it was lost."""
 
     name: str
     labels: Mapping[str, str] = field(default_factory=dict)
     visible: bool = True
     reason: str = ""
     free_pods: int | None = None
+    draining: bool = False
+    permit: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +77,9 @@ class Create:
     cluster: str
     index: int
     attempt: int
+    failures: int | None = None
+    """With ``backoffLimitPerIndex``: failed Pods of the index so far, and those of them that were ignored."""
+    ignored: int = 0
 
 
 @dataclass
@@ -59,6 +92,8 @@ class JobPlan:
     ends: list[JobPod] = field(default_factory=list)
     releases: list[JobPod] = field(default_factory=list)
     requeue_after: float | None = None
+    settles_after: float | None = None
+    """Seconds after which what the writes have done is looked at, in addition; not where a server has held one."""
     waiting: str = ""
     events: list[tuple[str, str, str]] = field(default_factory=list)
     delete_job: bool = False

@@ -1,13 +1,12 @@
-"""A job's Pods: what to create, and the state of an existing one."""
+"""A job's Pods: their names, and the state of an existing one."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
 from raycp.controllers.batchjob.record import JobRecord
-from raycp.controllers.batchjob.types import BatchJobSpec
+from raycp.controllers.batchjob.troubles import trouble_of, unschedulable_since
 from raycp.sdk import conditions
 from raycp.sdk.owner import Ownership
 
@@ -19,9 +18,6 @@ ATTEMPT = "batch.raycp.io/attempt"
 GIVEN_UP = "batch.raycp.io/given-up"
 """Annotation of a Pod that the controller ends itself (suspended, surplus, job over): its end is no failure."""
 
-_JOB_NAME = "batch.kubernetes.io/job-name"
-_CONTROLLER_UID = "batch.kubernetes.io/controller-uid"
-_COMPLETION_INDEX = "batch.kubernetes.io/job-completion-index"
 _NAME_LIMIT = 63  # a Pod's name is its host name
 _LEEWAY = 5.0  # seconds after a Pod's grace period until it is assumed to have ended
 
@@ -29,9 +25,11 @@ _LEEWAY = 5.0  # seconds after a Pod's grace period until it is assumed to have 
 @dataclass(frozen=True, slots=True)
 class JobPod:
     """One Pod of the job, its times by our clock. ``ends_at``: Unix time at which its grace period is over, None while it is not
-    being deleted; ``ready_changed``: when it became ready, or ceased to be. ``raw`` is the object without its ``spec``, which is
-    the job's template: of thousands of Pods it would be most of the memory. ``marked``: it carries the fleet's mark for this job,
-    cluster and name."""
+    being deleted; ``ready_changed``: when it became ready, or ceased to be; ``ended_at``: when its last container ended, None where
+    that is not known. ``restarts`` of all its containers. ``raw`` is the object without its ``spec``, which is the job's template:
+    of thousands of Pods it would be most of the memory. ``marked``: it carries the fleet's mark for this job, cluster and name.
+    ``trouble``: (reason, message) of what keeps it from running; ``unschedulable_since``: Unix time since which its scheduler finds
+    no node."""
 
     cluster: str
     name: str
@@ -45,7 +43,12 @@ class JobPod:
     scheduled: bool = True
     ends_at: float | None = None
     ready_changed: float = 0.0
+    created: float = 0.0
+    ended_at: float | None = None
+    restarts: int = 0
     marked: bool = True
+    trouble: tuple[str, str] | None = None
+    unschedulable_since: float | None = None
     raw: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -86,6 +89,9 @@ def read_pod(
     ready = conditions.get(status.get("conditions"), "Ready")
     ends = conditions.parse_time(meta.get("deletionTimestamp"))
     changed = conditions.parse_time((ready or {}).get("lastTransitionTime"))
+    created = conditions.parse_time(meta.get("creationTimestamp"))
+    containers = [*(status.get("containerStatuses") or ()), *(status.get("initContainerStatuses") or ())]
+    ended = _ended_at(containers, ends, meta.get("deletionGracePeriodSeconds") or 0)
     return JobPod(
         cluster=cluster,
         name=meta["name"],
@@ -99,9 +105,23 @@ def read_pod(
         scheduled=bool((obj.get("spec") or {}).get("nodeName")),
         ends_at=ends - clock_ahead if ends is not None else None,
         ready_changed=changed - clock_ahead if changed is not None else 0.0,
+        created=created - clock_ahead if created is not None else 0.0,
+        ended_at=ended - clock_ahead if ended is not None else None,
+        restarts=sum(container.get("restartCount") or 0 for container in containers),
         marked=ownership is Ownership.MARKED,
+        trouble=trouble_of(status),
+        unschedulable_since=unschedulable_since(status, clock_ahead),
         raw={name: value for name, value in obj.items() if name != "spec"},
     )
+
+
+def _ended_at(containers: Iterable[Mapping[str, Any]], ends: float | None, grace: float) -> float | None:
+    """When the Pod ended, as the Job controller's ``getFinishedTime``: with its last container, or when its deletion began."""
+    ended = [((container.get("state") or {}).get("terminated") or {}).get("finishedAt") for container in containers]
+    times = [at for at in map(conditions.parse_time, ended) if at is not None]
+    if times and len(times) == len(ended):
+        return max(times)
+    return ends - grace if ends is not None else None
 
 
 def own_pods(pods: Iterable[JobPod], record: JobRecord) -> tuple[list[JobPod], list[JobPod]]:
@@ -125,37 +145,3 @@ def pod_name(job: str, index: int, attempt: int) -> str:
         digest = hashlib.sha256(job.encode()).hexdigest()[:8]
         job = f"{job[: _NAME_LIMIT - len(tail) - 9].rstrip('-.')}-{digest}"
     return job + tail
-
-
-def new_pod(job: dict[str, Any], spec: BatchJobSpec, index: int, attempt: int) -> dict[str, Any]:
-    """The Pod to create. The template is taken from the object as the user wrote it, so that no field is lost."""
-    meta = job["metadata"]
-    template = deepcopy(job["spec"]["template"])
-    wanted = template.get("metadata") or {}
-    label = meta["name"] if len(meta["name"]) <= 63 else pod_name(meta["name"], 0, 0)
-    labels = {
-        **(wanted.get("labels") or {}),
-        _JOB_NAME: label,
-        _CONTROLLER_UID: meta["uid"],
-        INDEX: str(index),
-        ATTEMPT: str(attempt),
-    }
-    annotations = dict(wanted.get("annotations") or {})
-    pod_spec = template["spec"]
-    pod_spec.setdefault("restartPolicy", "Never")
-    if spec.indexed:
-        labels[_COMPLETION_INDEX] = annotations[_COMPLETION_INDEX] = str(index)
-        pod_spec.setdefault("hostname", pod_name(meta["name"], index, 0).rpartition("-")[0])
-        for part in ("containers", "initContainers"):
-            for container in pod_spec.get(part) or ():
-                env = [entry for entry in container.get("env") or () if entry.get("name") != "JOB_COMPLETION_INDEX"]
-                container["env"] = [*env, {"name": "JOB_COMPLETION_INDEX", "value": str(index)}]
-    pod_meta: dict[str, Any] = {
-        "name": pod_name(meta["name"], index, attempt),
-        "namespace": meta["namespace"],
-        "labels": labels,
-        "finalizers": [*(wanted.get("finalizers") or ()), TRACKING],
-    }
-    if annotations:
-        pod_meta["annotations"] = annotations
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": pod_meta, "spec": pod_spec}

@@ -1,47 +1,44 @@
 """What a failed Pod means (``podFailurePolicy``, KEP-3329), and when a job succeeds (``successPolicy``, KEP-3998)."""
 
-from collections.abc import Collection
-
-from raycp.controllers.batchjob import indexes
+from raycp.controllers.batchjob.indexes import IndexSet
 from raycp.controllers.batchjob.pods import JobPod
 from raycp.controllers.batchjob.types import BatchJobSpec, ExitCodes, FailureRule
 
 
-def action_for(pod: JobPod, spec: BatchJobSpec) -> tuple[str, str]:
-    """(FailJob | FailIndex | Ignore | Count, why). Count where no rule matches."""
+def action_for(pod: JobPod, spec: BatchJobSpec, namespace: str) -> tuple[str, str]:
+    """(FailJob | FailIndex | Ignore | Count, why, in the Job controller's words). Count where no rule matches."""
     for at, rule in enumerate(spec.pod_failure_policy.rules if spec.pod_failure_policy else ()):
-        why = _matches(pod, rule)
+        why = _matches(pod, rule, f"{namespace}/{pod.name}")
         if why:
-            return rule.action, f"Pod {pod.name} {why}, rule {at}"
-    return "Count", f"Pod {pod.name} failed"
+            return rule.action, f"{why} matching {rule.action} rule at index {at}"
+    return "Count", ""
 
 
-def success_met(spec: BatchJobSpec, completed: Collection[int]) -> str:
+def success_met(spec: BatchJobSpec, completed: IndexSet) -> str:
     """The rule of ``successPolicy`` that is met, as a sentence; empty where none is."""
     for at, rule in enumerate(spec.success_policy.rules if spec.success_policy else ()):
-        counted = set(completed)
-        needed = rule.succeeded_count
+        counted, needed = len(completed), rule.succeeded_count
         if rule.succeeded_indexes is not None:
-            wanted = indexes.parse(rule.succeeded_indexes)
-            counted &= wanted
+            wanted = IndexSet.read(rule.succeeded_indexes, spec.size)
+            counted = completed.common(wanted)
             needed = len(wanted) if needed is None else needed
-        if needed is not None and len(counted) >= needed:
-            return f"successPolicy rule {at} is met"
+        if needed is not None and counted >= needed:
+            return f"Matched rules at index {at}"
     return ""
 
 
-def _matches(pod: JobPod, rule: FailureRule) -> str:
+def _matches(pod: JobPod, rule: FailureRule, name: str) -> str:
     status = pod.raw.get("status") or {}
     for wanted in rule.on_pod_conditions:
         for condition in status.get("conditions") or ():
             if condition.get("type") == wanted.type and condition.get("status") == wanted.status:
-                return f"has condition {wanted.type}={wanted.status}"
+                return f"Pod {name} has condition {wanted.type}"
     if rule.on_exit_codes is not None:
         statuses = [*(status.get("containerStatuses") or ()), *(status.get("initContainerStatuses") or ())]
         for container in statuses:
             code = ((container.get("state") or {}).get("terminated") or {}).get("exitCode")
             if code and _code_matches(container.get("name"), code, rule.on_exit_codes):
-                return f"ended with exit code {code} in {container.get('name')}"
+                return f"Container {container.get('name')} for pod {name} failed with exit code {code}"
     return ""
 
 

@@ -1,23 +1,24 @@
 """The ``batchjob`` controller: collects the observed state, asks ``plan``, writes the status, carries the rest out.
 
-One status write per reconcile at most, before anything else; none where nothing changes. Then all Pod writes, in every cluster,
-``PARALLEL`` at a time. A crash anywhere leaves a state from which the next reconcile continues (see the package).
+The status is written before anything else; not where nothing changes. Then all Pod writes (``execution``), in every cluster. Where
+one refuses a Pod, the next plan is recorded and carried out in the same way. A crash anywhere leaves a state from which the next
+reconcile continues (see the package).
 """
 
-import asyncio
-from collections.abc import Awaitable, Container, Mapping
+from collections.abc import Container, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pydantic import ValidationError
-
 from raycp.base.tasks import CLUSTER
-from raycp.controllers.batchjob.cleanup import cleanup
-from raycp.controllers.batchjob.job import NAME_TAKEN, PODS_REFUSED, Create, Job, JobCluster, JobPlan
+from raycp.controllers.batchjob.cleanup import cleanup, orphans
+from raycp.controllers.batchjob.execution import HELD_POLL, carry_out, let_go
+from raycp.controllers.batchjob.job import HELD, RELEASED, Job, JobCluster, JobPlan
 from raycp.controllers.batchjob.plan import plan
-from raycp.controllers.batchjob.pods import GIVEN_UP, TRACKING, JobPod, new_pod, own_pods, read_pod
+from raycp.controllers.batchjob.pods import JobPod, own_pods, read_pod
 from raycp.controllers.batchjob.record import JobRecord
-from raycp.controllers.batchjob.types import FINALIZER, FORGET, GROUP, KIND, MANAGED_BY, VERSION, BatchJobSpec, crd
-from raycp.kube.errors import ApiError, KubeError
+from raycp.controllers.batchjob.specs import InvalidSpec, read_spec
+from raycp.controllers.batchjob.types import FINALIZER, FORGET, GROUP, JOB_CONTROLLER, KIND, MANAGED_BY, ORPHANED, VERSION, crd
+from raycp.kube.errors import KubeError
 from raycp.sdk import conditions
 from raycp.sdk.context import Context
 from raycp.sdk.controller import controller, owned
@@ -26,22 +27,12 @@ from raycp.sdk.foreign import report_foreign
 from raycp.sdk.results import Result, Retry
 
 POD = "v1/Pod"
-PARALLEL = 64
-"""Pod writes of one job at a time."""
-
+_SOFT = frozenset({"active", "ready", "duration", "tier"})
 _QUIET = 1.0  # seconds: readiness alone is written no more often than this
-_QUOTA_POLL = 10.0
-_NAME_POLL = 10.0
 _AFTER_DELETION = 0.5  # seconds until a job is requeued after deletions of our own
+_ROUNDS = 8  # clusters that a reconcile tries one after the other
+_SOON = 0.1
 _SKEW = 2.0  # seconds that a member's clock may be ahead of what was measured; times beyond it are not trusted
-
-
-class _NameTaken(KubeError):
-    """A Pod can't be created, since another's has its name. It is left alone."""
-
-
-class _Refused(Exception):
-    """A member refuses the Pod permanently: the template is invalid."""
 
 
 @controller(
@@ -54,55 +45,113 @@ class _Refused(Exception):
 )
 async def batchjob(ctx: Context, obj: dict[str, Any]) -> Result | None:
     """Take the next step of one BatchJob."""
-    if obj["spec"].get("managedBy") not in (None, MANAGED_BY):
+    if obj["spec"].get("managedBy") not in (None, MANAGED_BY, JOB_CONTROLLER):
         return None
     meta = obj["metadata"]
     deleting = bool(meta.get("deletionTimestamp"))
     if deleting and FINALIZER not in (meta.get("finalizers") or ()):
         return None
-    clusters = [
-        JobCluster(info.name, info.labels, info.reachable and info.name not in ctx.unknown_clusters, info.reason, info.free_pods)
-        for info in ctx.members
-    ]
+    clusters = _clusters(ctx)
     visible = {cluster.name for cluster in clusters if cluster.visible}
     status = obj.get("status") or {}
     pods = await _own_pods(ctx, meta, status, visible)
     if deleting:
         return await _delete(ctx, obj, pods, clusters)
     try:
-        spec = read_spec(obj["spec"])
-    except ValidationError as error:
-        return await _invalid(ctx, obj, str(error.errors(include_url=False)[0]["msg"]))
-    job = Job(meta["uid"], spec, status, meta.get("generation"), _forgotten(meta))
+        spec = read_spec(obj)
+    except InvalidSpec as error:
+        return await _invalid(ctx, obj, str(error))
+    forgotten = _forgotten(meta)
+    job = Job(meta["uid"], spec, status, meta.get("generation"), forgotten, namespace=meta["namespace"], tier=ctx.request.tier)
     now = ctx.now()
     if FINALIZER not in (meta.get("finalizers") or ()):
         obj = await hold(ctx, obj, FINALIZER)
     decided = plan(job, pods, clusters, now)
     later: float | None = None
-    changed = max((pod.ready_changed for pod in pods if not pod.ended), default=0.0)
+    changed = max((max(pod.ready_changed, pod.created) for pod in pods if not pod.ended), default=0.0)
     if soft_only(status, decided.status) and -_SKEW <= now - changed < _QUIET:
         later = _QUIET
     else:
         await ctx.status(decided.status, replace=True)
-    for kind, reason, note in decided.events:
-        ctx.event(reason, note, type=kind)
-    try:
-        held = await _carry_out(ctx, obj, spec, decided)
-    except _Refused as refusal:
-        job = Job(job.uid, spec, decided.status, job.generation, job.forgotten, ("InvalidTemplate", str(refusal)))
-        decided = plan(job, pods, clusters, now)
-        await ctx.status(decided.status, replace=True)
-        for kind, reason, note in decided.events:
-            ctx.event(reason, note, type=kind)
-        # Pods that other clusters accepted meanwhile arrive as events, and are ended then
-        return Result(requeue_after=0.5)
-    if held is not None:
-        return held
+    carried = await _carried_out(ctx, obj, job, decided, pods, clusters)
+    decided = carried.plan
+    if carried.errors:
+        raise Retry(f"{len(carried.errors)} Pod writes failed: {carried.errors[0]}") from carried.errors[0]
     if decided.delete_job:
         await ctx.delete(obj, propagation="Background")
         return None
-    waits = [seconds for seconds in (later, decided.requeue_after) if seconds is not None]
+    settles = decided.settles_after if carried.again is None else None
+    waits = [seconds for seconds in (later, decided.requeue_after, carried.again, settles) if seconds is not None]
     return Result(requeue_after=min(waits, default=None), waiting=decided.waiting)
+
+
+@dataclass
+class _Carried:
+    """``plan`` is the last one, ``again`` when what was refused is tried again, in seconds."""
+
+    plan: JobPlan
+    errors: list[KubeError] = field(default_factory=list)
+    again: float | None = None
+
+
+async def _carried_out(
+    ctx: Context, obj: dict[str, Any], job: Job, decided: JobPlan, pods: list[JobPod], clusters: list[JobCluster]
+) -> _Carried:
+    """All Pod writes. What a cluster has refused is planned anew at once, and goes to another; each plan is recorded first."""
+    result, reported = _Carried(decided), set[tuple[str, str, str]]()
+    creates, ends, releases = decided.creates, decided.ends, decided.releases
+    for _ in range(_ROUNDS):
+        _report(ctx, decided, reported)
+        outcome = await carry_out(ctx, obj, job.spec, creates, ends, releases)
+        result.errors += outcome.errors
+        if outcome.held:
+            result.again = HELD_POLL
+            await _held(ctx, decided, outcome.held)
+        if not outcome.refused:
+            return result
+        job = replace(job, status=decided.status, refused=outcome.refused)
+        again = {refused.index for refused in outcome.refused}
+        decided = result.plan = plan(job, pods, clusters, ctx.now())
+        await ctx.status(decided.status, replace=True)
+        # What the first plan has created, ended and released is not among ``pods`` yet, and is done.
+        creates, ends, releases = [create for create in decided.creates if create.index in again], [], []
+    _report(ctx, decided, reported)
+    if creates:
+        result.again = _SOON
+    return result
+
+
+def _report(ctx: Context, decided: JobPlan, reported: set[tuple[str, str, str]]) -> None:
+    for event in decided.events:
+        if event not in reported:
+            reported.add(event)
+            kind, reason, note = event
+            ctx.event(reason, note, type=kind)
+
+
+async def _held(ctx: Context, decided: JobPlan, message: str) -> None:
+    """Pods can't be released, or given up: condition ``PodsReleased`` says so until they are."""
+    shown = [dict(condition) for condition in decided.status.get("conditions", ())]
+    if conditions.set(shown, RELEASED, False, HELD, message, now=ctx.now()):
+        await ctx.status({"conditions": shown})
+        decided.status["conditions"] = shown
+        ctx.event(HELD, message, type="Warning")
+
+
+def _clusters(ctx: Context) -> list[JobCluster]:
+    unknown = ctx.unknown_clusters
+    return [
+        JobCluster(
+            info.name,
+            info.labels,
+            info.reachable and info.name not in unknown,
+            info.reason,
+            info.free_pods,
+            info.draining,
+            info.permit,
+        )
+        for info in ctx.members
+    ]
 
 
 async def _own_pods(ctx: Context, meta: Mapping[str, Any], status: Mapping[str, Any], visible: Container[str]) -> list[JobPod]:
@@ -118,151 +167,72 @@ async def _own_pods(ctx: Context, meta: Mapping[str, Any], status: Mapping[str, 
             found.append(pod)
         else:
             foreign.append(f"{cluster}/{child['metadata'].get('namespace', '')}/{child['metadata']['name']}")
-    own, others = own_pods(found, JobRecord.read(dict(status)))
-    foreign += [f"{pod.cluster}/{meta['namespace']}/{pod.name}" for pod in others]
+    own = found
+    if not all(pod.marked for pod in found):
+        own, others = own_pods(found, JobRecord.read(status))
+        foreign += [f"{pod.cluster}/{meta['namespace']}/{pod.name}" for pod in others]
     if foreign:
         report_foreign(ctx, foreign)
     return own
 
 
-def read_spec(spec: Mapping[str, Any]) -> BatchJobSpec:
-    """The spec as a model. Of the template it holds the fields that the model names; Pods get it as the user wrote it."""
-    return BatchJobSpec.model_validate(spec)
-
-
-async def _carry_out(ctx: Context, obj: dict[str, Any], spec: BatchJobSpec, decided: JobPlan) -> Result | None:
-    """All Pod writes. Returns a ``Result`` where a quota refused Pods, or their names are taken. Raises ``_Refused``, or
-    ``Retry`` for other errors."""
-    work: list[Awaitable[Any]] = [_create(ctx, obj, spec, create) for create in decided.creates]
-    work += [_end(ctx, pod) for pod in decided.ends]
-    work += [release(ctx, pod.raw, TRACKING, cluster=pod.cluster) for pod in decided.releases]
-    if not work:
-        return None
-    errors = [error for error in await _all(work) if error is not None]
-    if decided.creates and not errors:
-        counts: dict[str, int] = {}
-        for create in decided.creates:
-            counts[create.cluster] = counts.get(create.cluster, 0) + 1
-        by_cluster = ", ".join(f"{name}: {count}" for name, count in sorted(counts.items()))
-        ctx.event("SuccessfulCreate", f"created Pods ({by_cluster})")
-    for error in errors:
-        if isinstance(error, _Refused) or not isinstance(error, KubeError):
-            raise error
-    refused = [error for error in errors if isinstance(error, ApiError) and error.status == 403]
-    taken = [error for error in errors if isinstance(error, _NameTaken)]
-    if refused:
-        message = str(refused[0])
-        await _not_scheduled(ctx, decided, PODS_REFUSED, message)
-        if "exceeded quota" in message:
-            return Result(requeue_after=_QUOTA_POLL, waiting="quota")
-    elif taken:
-        await _not_scheduled(ctx, decided, NAME_TAKEN, str(taken[0]))
-        if len(taken) == len(errors):
-            return Result(requeue_after=_NAME_POLL, waiting="name")
-    if errors:
-        raise Retry(f"{len(errors)} of {len(work)} Pod writes failed: {errors[0]}") from errors[0]
-    return None
-
-
-async def _not_scheduled(ctx: Context, decided: JobPlan, reason: str, message: str) -> None:
-    shown = [dict(condition) for condition in decided.status.get("conditions", ())]
-    conditions.set(shown, "Scheduled", False, reason, message, now=ctx.now())
-    if await ctx.status({"conditions": shown}):
-        ctx.event(reason, message, type="Warning")
-
-
-async def _create(ctx: Context, obj: dict[str, Any], spec: BatchJobSpec, create: Create) -> None:
-    pod = new_pod(obj, spec, create.index, create.attempt)
-    try:
-        try:
-            await ctx.create(pod, cluster=create.cluster)
-        except ApiError as error:
-            if not (error.not_found and error.details.get("kind") in ("namespaces", "namespace", "Namespace")):
-                raise
-            await _create_namespace(ctx, pod["metadata"]["namespace"], create.cluster)
-            await ctx.create(pod, cluster=create.cluster)
-    except ApiError as error:
-        if error.status in (400, 413, 422):
-            raise _Refused(f"cluster {create.cluster} refuses the Pod: {error.message or error}") from error
-        if error.already_exists:
-            where = f"{pod['metadata']['namespace']}/{pod['metadata']['name']} in cluster {create.cluster}"
-            raise _NameTaken(f"there is a Pod {where} that is not this job's; the job waits until it is deleted") from error
-        raise
-
-
-async def _create_namespace(ctx: Context, name: str, cluster: str) -> None:
-    """Pods live in the namespace of the job's name on the hub; create it in a member that lacks it."""
-    try:
-        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
-        await ctx.create(namespace, own=False, cluster=cluster)
-    except ApiError as error:
-        if not error.already_exists:
-            raise
-
-
-async def _end(ctx: Context, pod: JobPod) -> None:
-    """Annotate as given up and remove the finalizer, then delete: after a crash in between, the next reconcile deletes."""
-    raw = pod.raw
-    try:
-        if pod.tracked or not (pod.given_up or pod.ended):
-            kept = [name for name in raw["metadata"].get("finalizers") or () if name != TRACKING]
-            patch: dict[str, Any] = {"metadata": {"finalizers": kept or None}}
-            if not pod.ended:
-                patch["metadata"]["annotations"] = {GIVEN_UP: "true"}
-            raw = await ctx.patch(raw, patch, cluster=pod.cluster)
-        if pod.ends_at is None:
-            await ctx.delete(raw, cluster=pod.cluster)
-    except ApiError as error:
-        if not error.not_found:
-            raise
-
-
 async def _delete(ctx: Context, obj: dict[str, Any], pods: list[JobPod], clusters: list[JobCluster]) -> Result | None:
-    out, waits = cleanup(obj.get("status") or {}, _forgotten(obj["metadata"]), pods, clusters)
-    errors = [error for error in await _all([_end(ctx, pod) for pod in out.ends]) if error is not None]
-    if errors:
-        raise Retry(f"cleaning up: {errors[0]}") from errors[0]
+    meta = obj["metadata"]
+    orphan = orphans(meta) or ctx.orphans
+    if orphan and ORPHANED not in (meta.get("annotations") or {}):
+        # The API server's own finalizer may be gone when the next reconcile runs.
+        obj = await ctx.patch(obj, {"metadata": {"annotations": {ORPHANED: "true"}}})
+    out, waits = cleanup(obj.get("status") or {}, _forgotten(meta), pods, clusters, orphan=orphan)
+    outcome = await (let_go(ctx, meta["uid"], out.releases) if orphan else carry_out(ctx, obj, None, [], out.ends, []))
+    if outcome.errors:
+        raise Retry(f"cleaning up: {outcome.errors[0]}") from outcome.errors[0]
     if not waits:
         await release(ctx, obj, FINALIZER)
         return None
+    if outcome.held:
+        return await _deletion_waits(ctx, obj, HELD, outcome.held, HELD_POLL)
     if out.requeue_after is not None:
-        shown = [dict(condition) for condition in (obj.get("status") or {}).get("conditions", ())]
-        if conditions.set(shown, "Deleting", True, "ClusterUnreachable", waits, now=ctx.now()):
-            await ctx.status({"conditions": shown})
-            ctx.event("ClusterUnreachable", waits, type="Warning")
-    if out.requeue_after is not None:
-        return Result(requeue_after=out.requeue_after, waiting=CLUSTER)
+        return await _deletion_waits(ctx, obj, "ClusterUnreachable", waits, out.requeue_after, CLUSTER)
     # Pods deleted at once were our own writes, which requeue no key (law 8); the end of the others will.
-    return Result(requeue_after=_AFTER_DELETION if out.ends else None)
+    return Result(requeue_after=_AFTER_DELETION if out.ends or out.releases else None)
+
+
+async def _deletion_waits(
+    ctx: Context, obj: dict[str, Any], reason: str, message: str, seconds: float, waiting: str = ""
+) -> Result:
+    shown = [dict(condition) for condition in (obj.get("status") or {}).get("conditions", ())]
+    if conditions.set(shown, "Deleting", True, reason, message, now=ctx.now()):
+        await ctx.status({"conditions": shown})
+        ctx.event(reason, message, type="Warning")
+    return Result(requeue_after=seconds, waiting=waiting)
 
 
 async def _invalid(ctx: Context, obj: dict[str, Any], problem: str) -> Result | None:
     """A spec that the CRD's schema should have refused (it is older than the CRD): reported once, and not retried."""
-    shown = [dict(condition) for condition in (obj.get("status") or {}).get("conditions", ())]
-    conditions.set(shown, "Failed", True, "InvalidSpec", problem, now=ctx.now())
-    await ctx.status({"conditions": shown, "phase": "Failed"})
+    status = obj.get("status") or {}
+    shown = [dict(condition) for condition in status.get("conditions", ())]
+    if conditions.is_true(shown, "Complete") or conditions.is_true(shown, "Failed"):
+        return None
+    for kind in ("FailureTarget", "Failed"):
+        conditions.set(shown, kind, True, "InvalidSpec", problem, now=ctx.now())
+    counts = {name: status.get(name) or 0 for name in ("active", "succeeded", "failed")}
+    written = {"conditions": shown, "phase": "Failed", "progress": f"{counts['succeeded']}/-", "tier": ctx.request.tier, **counts}
+    if await ctx.status(written):
+        ctx.event("InvalidSpec", problem, type="Warning")
     return None
 
 
-async def _all(work: list[Awaitable[Any]]) -> list[BaseException | None]:
-    """Do all, ``PARALLEL`` at a time; the errors, None for each success."""
-    gate = asyncio.Semaphore(PARALLEL)
-
-    async def one(step: Awaitable[Any]) -> None:
-        async with gate:
-            await step
-
-    return await asyncio.gather(*(one(step) for step in work), return_exceptions=True)
-
-
 def soft_only(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    """Whether two statuses differ in readiness only, which changes often and is rarely waited for."""
-    return bool(old) and old != new and _hard(old) == _hard(new)
+    """Whether two statuses differ only in that more Pods are active, or in how many are ready: that changes often, and is rarely
+    waited for."""
+    return bool(old) and old != new and _hard(old) == _hard(new) and (old.get("active") or 0) <= new["active"]
 
 
 def _hard(status: Mapping[str, Any]) -> dict[str, Any]:
-    hard = {key: value for key, value in status.items() if key not in ("ready", "terminating")}
-    hard["clusters"] = [{k: v for k, v in entry.items() if k != "ready"} for entry in status.get("clusters") or ()]
+    hard = {key: value for key, value in status.items() if key not in _SOFT}
+    if hard.get("phase") in ("Pending", "Running"):
+        hard["phase"] = "Running"
+    hard["clusters"] = [{k: v for k, v in entry.items() if k not in _SOFT} for entry in status.get("clusters") or ()]
     hard["conditions"] = [c for c in status.get("conditions") or () if c.get("type") != "PodsReady"]
     return hard
 

@@ -1,10 +1,16 @@
 """``JobRecord``: what a job's status remembers, as sets and numbers, read from a status and written back to one."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from raycp.controllers.batchjob import indexes
+from raycp.controllers.batchjob.cluster_record import ASSIGNED_LIMIT, Standing
+from raycp.controllers.batchjob.indexes import IndexSet
 from raycp.sdk import conditions
+
+_HIGHEST = 2**31 - 1
+_STANDARD = ("FailureTarget", "SuccessCriteriaMet", "Suspended", "Failed", "Complete")
+"""Conditions of ``batch/v1``; the others are raycp's own."""
 
 
 @dataclass(slots=True)
@@ -17,16 +23,20 @@ class Tally:
     ready: int = 0
     reachable: bool = True
     message: str = ""
+    standing: Standing = field(default_factory=Standing)
 
 
 @dataclass(slots=True)
 class JobRecord:
-    """``attempts`` holds the next attempt of unfinished indexes, ``assigned`` the clusters in which they run."""
+    """``attempts`` holds the next attempt of unfinished indexes, ``assigned`` the clusters in which they run. ``waits``: with
+    ``backoffLimitPerIndex``, until when an index waits, in Unix seconds."""
 
-    completed: set[int] = field(default_factory=set)
-    failed_indexes: set[int] = field(default_factory=set)
+    completed: IndexSet = field(default_factory=IndexSet)
+    failed_indexes: IndexSet = field(default_factory=IndexSet)
     attempts: dict[int, int] = field(default_factory=dict)
     index_failures: dict[int, int] = field(default_factory=dict)
+    index_ignored: dict[int, int] = field(default_factory=dict)
+    waits: dict[int, float] = field(default_factory=dict)
     assigned: dict[int, str] = field(default_factory=dict)
     clusters: dict[str, Tally] = field(default_factory=dict)
     failed: int = 0
@@ -37,28 +47,38 @@ class JobRecord:
     conditions: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
-    def read(cls, status: dict[str, Any]) -> "JobRecord":
-        """Read a status; a new job's is empty."""
+    def read(cls, status: Mapping[str, Any]) -> "JobRecord":
+        """Read a status; a new job's is empty. Never raises: what can't be read is left out."""
         backoff = status.get("backoff") or {}
         record = cls(
-            completed=indexes.parse(status.get("completedIndexes") or ""),
-            failed_indexes=indexes.parse(status.get("failedIndexes") or ""),
-            attempts={int(index): n for index, n in (status.get("attempts") or {}).items()},
-            index_failures={int(index): n for index, n in (status.get("indexFailures") or {}).items()},
+            completed=IndexSet.read(status.get("completedSlots") or status.get("completedIndexes") or "", _HIGHEST),
+            failed_indexes=IndexSet.read(status.get("failedIndexes") or "", _HIGHEST),
+            attempts=_numbers(status.get("attempts")),
+            index_failures=_numbers(status.get("indexFailures")),
+            index_ignored=_numbers(status.get("indexIgnoredFailures")),
+            waits=_times(status.get("indexBackoff")),
             failed=status.get("failed") or 0,
             failures_in_a_row=backoff.get("failures") or 0,
             backoff_until=conditions.parse_time(backoff.get("until")) or 0.0,
             start=conditions.parse_time(status.get("startTime")),
             completion=conditions.parse_time(status.get("completionTime")),
-            conditions=[dict(condition) for condition in status.get("conditions") or ()],
+            conditions=[
+                {key: value for key, value in condition.items() if key != "lastProbeTime"}
+                for condition in status.get("conditions") or ()
+            ],
         )
+        left = ASSIGNED_LIMIT
         for entry in status.get("clusters") or ():
             name = entry["name"]
             record.clusters[name] = Tally(
                 entry.get("succeeded") or 0, entry.get("failed") or 0, entry.get("active") or 0, entry.get("ready") or 0
             )
-            for index in indexes.parse(entry.get("assigned") or ""):
+            record.clusters[name].standing = Standing.read(entry)
+            for index in IndexSet.read(entry.get("assigned") or "", _HIGHEST):
+                if left <= 0:
+                    break
                 record.assigned[index] = name
+                left -= 1
         return record
 
     def tally(self, cluster: str) -> Tally:
@@ -69,8 +89,9 @@ class JobRecord:
         """Whether the condition is True."""
         return conditions.is_true(self.conditions, condition)
 
-    def write(self, generation: int | None, terminating: int, phase: str) -> dict[str, Any]:
-        """As a status. Times are whole seconds, as in ``metav1.Time``; empty parts are left out."""
+    def write(self, generation: int | None, terminating: int, phase: str, *, indexed: bool, limited: bool) -> dict[str, Any]:
+        """As a status. Times are whole seconds, as in ``metav1.Time``; empty parts are left out. ``limited``: the job has
+        ``backoffLimitPerIndex``. The standard conditions come first, in the order in which they were set."""
         where: dict[str, list[int]] = {}
         for index, cluster in self.assigned.items():
             where.setdefault(cluster, []).append(index)
@@ -78,7 +99,7 @@ class JobRecord:
         for name, tally in sorted(self.clusters.items()):
             entry: dict[str, Any] = {
                 "name": name,
-                "assigned": indexes.show(where.get(name, ())),
+                "assigned": str(IndexSet(where.get(name, ()))),
                 "active": tally.active,
                 "ready": tally.ready,
                 "succeeded": tally.succeeded,
@@ -87,6 +108,7 @@ class JobRecord:
             }
             if tally.message:
                 entry["message"] = tally.message
+            entry |= tally.standing.write()
             entries.append(entry)
         status: dict[str, Any] = {
             "active": sum(tally.active for tally in self.clusters.values()),
@@ -94,13 +116,14 @@ class JobRecord:
             "terminating": terminating,
             "succeeded": len(self.completed),
             "failed": self.failed,
-            "completedIndexes": indexes.show(self.completed),
-            "failedIndexes": indexes.show(self.failed_indexes),
-            "attempts": {str(index): n for index, n in sorted(self.attempts.items()) if n},
-            "indexFailures": {str(index): n for index, n in sorted(self.index_failures.items()) if n},
+            "completedIndexes" if indexed else "completedSlots": str(self.completed),
+            "attempts": _texts(self.attempts),
+            "indexFailures": _texts(self.index_failures),
+            "indexIgnoredFailures": _texts(self.index_ignored),
+            "indexBackoff": {str(index): conditions.time_text(at + 0.999) for index, at in sorted(self.waits.items())},
             "clusters": entries,
             "phase": phase,
-            "conditions": self.conditions,
+            "conditions": self._shown_conditions(),
         }
         if self.failures_in_a_row:
             status["backoff"] = {
@@ -113,4 +136,27 @@ class JobRecord:
             status["completionTime"] = conditions.time_text(self.completion)
         if generation is not None:
             status["observedGeneration"] = generation
-        return {key: value for key, value in status.items() if value not in ("", {})}
+        status = {key: value for key, value in status.items() if value not in ("", {})}
+        if limited:
+            status["failedIndexes"] = str(self.failed_indexes)
+        # An end is counted in the one status write that takes it in, so that no Pod ever waits here to be counted.
+        status["uncountedTerminatedPods"] = {}
+        return status
+
+    def _shown_conditions(self) -> list[dict[str, Any]]:
+        standard = [condition for condition in self.conditions if condition.get("type") in _STANDARD]
+        own = [condition for condition in self.conditions if condition.get("type") not in _STANDARD]
+        return [condition | {"lastProbeTime": condition.get("lastTransitionTime")} for condition in standard] + own
+
+
+def _numbers(found: Mapping[str, Any] | None) -> dict[int, int]:
+    return {int(index): n for index, n in (found or {}).items() if index.isdecimal() and isinstance(n, int)}
+
+
+def _times(found: Mapping[str, Any] | None) -> dict[int, float]:
+    read = {int(index): conditions.parse_time(at) for index, at in (found or {}).items() if index.isdecimal()}
+    return {index: at for index, at in read.items() if at is not None}
+
+
+def _texts(numbers: Mapping[int, int]) -> dict[str, int]:
+    return {str(index): n for index, n in sorted(numbers.items()) if n}

@@ -1,16 +1,27 @@
-"""The schema of a ``BatchJob``: pydantic models, and the CRD made from them.
+"""The schema of a ``BatchJob``'s spec: pydantic models, and the CRD made from them.
 
 Field names and meanings are those of ``batch/v1`` Job wherever there is such a field, so that a Job's spec can be
 pasted.
 """
 
 from functools import cache
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from raycp.sdk.crd import column, crd_for, free_form, rules
+from raycp.controllers.batchjob.immutability import IMMUTABLE, ROOT_RULES
+from raycp.controllers.batchjob.podtemplate import LabelValue, PodTemplate
+from raycp.controllers.batchjob.statustypes import BatchJobStatus
+from raycp.controllers.batchjob.validation import (
+    EXIT_RULES,
+    FAILURE_RULES,
+    INDEXED_LIMIT,
+    SPEC_RULES,
+    SUCCESS_RULES,
+    cel_rules,
+)
+from raycp.sdk.crd import column, crd_for
 
 GROUP, VERSION, KIND = "batch.raycp.io", "v1alpha1", "BatchJob"
 FINALIZER = "batch.raycp.io/pods"
@@ -19,131 +30,190 @@ FINALIZER = "batch.raycp.io/pods"
 FORGET = "batch.raycp.io/forget-clusters"
 """Annotation on the job: names of clusters, comma-separated, that will not come back; their Pods are written off."""
 
+ORPHANED = "batch.raycp.io/orphaned"
+"""Annotation on a deleted job: its Pods are to stay (``kubectl delete --cascade=orphan``)."""
+
 MANAGED_BY = "raycp.io/batchjob"
+JOB_CONTROLLER = "kubernetes.io/job-controller"
+"""The built-in controller's name in a pasted spec: here it is this one."""
+
+_INT32 = 2**31 - 1
 
 
 class _Model(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore")
 
 
-class ExitCodes(_Model):
-    """``batch/v1`` PodFailurePolicyOnExitCodesRequirement."""
+def _model_with(rules: dict[str, Any]) -> ConfigDict:
+    return ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", json_schema_extra=rules)
 
-    container_name: str | None = None
-    operator: Literal["In", "NotIn"]
-    values: list[int] = Field(min_length=1, max_length=255)
+
+class ExitCodes(_Model):
+    """A failed container's exit code, other than 0."""
+
+    model_config = _model_with(cel_rules(EXIT_RULES))
+    container_name: LabelValue | None = Field(default=None, description="The container or init container; any if not given.")
+    operator: Literal["In", "NotIn"] = Field(description="In: the code is among the values. NotIn: it is not.")
+    values: list[int] = Field(
+        min_length=1,
+        max_length=255,
+        description="Exit codes, in order, each once; 0 not with In.",
+        json_schema_extra={"x-kubernetes-list-type": "set"},
+    )
 
 
 class PodCondition(_Model):
-    """``batch/v1`` PodFailurePolicyOnPodConditionsPattern."""
+    """A condition of the Pod, such as DisruptionTarget."""
 
-    type: str
-    status: str = "True"
+    type: str = Field(
+        min_length=1,
+        max_length=316,
+        pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$",
+        description="Type of the condition.",
+    )
+    status: Literal["True", "False", "Unknown"] = Field(default="True", description="Status of the condition.")
 
 
 class FailureRule(_Model):
     """What to do about a failed Pod that matches; the first rule that matches decides."""
 
-    action: Literal["FailJob", "FailIndex", "Ignore", "Count"]
+    model_config = _model_with(cel_rules(FAILURE_RULES))
+    action: Literal["FailJob", "FailIndex", "Ignore", "Count"] = Field(
+        description="FailJob: the job fails. FailIndex: the index fails, with backoffLimitPerIndex. Ignore: the Pod is replaced and"
+        " not counted. Count: as without a rule."
+    )
     on_exit_codes: ExitCodes | None = None
-    on_pod_conditions: list[PodCondition] = Field(default_factory=list, max_length=20)
+    on_pod_conditions: list[PodCondition] = Field(
+        default_factory=list, max_length=20, description="Matches a Pod that has one of these conditions."
+    )
 
 
 class PodFailurePolicy(_Model):
-    """Rules for failed Pods."""
+    """What a Pod's failure means, by exit code or condition. Where no rule matches, it counts towards the backoff limits."""
 
-    rules: list[FailureRule] = Field(max_length=20)
+    rules: list[FailureRule] = Field(max_length=20, description="The first rule that matches decides.")
 
 
 class SuccessRule(_Model):
     """Enough for success: these indexes, that many of them, or that many of any."""
 
-    succeeded_indexes: str | None = None
-    succeeded_count: int | None = Field(default=None, ge=1)
+    model_config = _model_with(cel_rules(SUCCESS_RULES))
+    succeeded_indexes: str | None = Field(
+        default=None, max_length=65_536, description="Indexes and intervals in increasing order, such as 0-3,7."
+    )
+    succeeded_count: int | None = Field(
+        default=None, ge=0, le=_INT32, description="How many of succeededIndexes, or of all indexes, must succeed."
+    )
 
 
 class SuccessPolicy(_Model):
-    """Any rule that is met ends the job with success."""
+    """When an Indexed job has succeeded before all of its indexes have: any rule that is met ends it with success."""
 
-    rules: list[SuccessRule] = Field(min_length=1, max_length=20)
+    rules: list[SuccessRule] = Field(min_length=1, max_length=20, description="The first rule that is met ends the job.")
+
+
+class SelectorRequirement(_Model):
+    """One requirement on a label."""
+
+    key: str = Field(max_length=317, description="The label.")
+    operator: Literal["In", "NotIn", "Exists", "DoesNotExist"] = Field(description="How the label relates to the values.")
+    values: list[LabelValue] | None = Field(default=None, max_length=64, description="For In and NotIn.")
+
+
+class LabelSelector(_Model):
+    """Labels that the Pods have; for manualSelector only."""
+
+    match_labels: dict[str, LabelValue] | None = Field(default=None, max_length=64, description="Labels and their values.")
+    match_expressions: list[SelectorRequirement] | None = Field(default=None, max_length=64, description="All must hold.")
 
 
 class RetryBackoff(_Model):
-    """The wait before a failed index is retried, in seconds: initial × 2ⁿ for the n-th failure in a row, at most max."""
+    """The wait before a failed Pod is replaced, in seconds: initial × 2ⁿ⁻¹ after the n-th failure in a row, at most max."""
 
-    initial_seconds: float = Field(default=10, ge=0)
-    max_seconds: float = Field(default=600, ge=0)
+    initial_seconds: float = Field(default=10, ge=0, description="The wait after the first failure.")
+    max_seconds: float = Field(default=600, ge=0, description="The longest wait.")
 
 
 class Placement(_Model):
-    """Which member clusters, and how. See ``raycp.scheduling``."""
+    """Which member clusters run the Pods, and how many of them."""
 
     clusters: list[str] = Field(default_factory=list, description="Names, in order of preference; empty: all members.")
     cluster_selector: dict[str, str] = Field(default_factory=dict, description="Labels that a cluster must have.")
-    strategy: Literal["Spread", "Pack", "Single"] = "Spread"
-    max_clusters: int | None = Field(default=None, ge=1)
+    strategy: Literal["Spread", "Pack", "Single"] = Field(
+        default="Spread", description="Spread: evenly, by weight. Pack: fill one cluster before the next. Single: one cluster only."
+    )
+    max_clusters: int | None = Field(default=None, ge=1, description="The most clusters that run Pods of the job.")
     max_pods_per_cluster: int | None = Field(default=None, ge=1, description="The most unfinished Pods in one cluster.")
     weights: dict[str, int] = Field(default_factory=dict, description="Share per cluster; 1 if not named, 0 excludes.")
 
+    # when a cluster is lost, drained, or has no node for the Pods
+    on_unreachable: Literal["Wait", "Replace"] = Field(
+        default="Wait", description="Wait: Pods in an unreachable cluster are assumed to run. Replace: they run anew elsewhere."
+    )
+    unreachable_toleration_seconds: int = Field(
+        default=300, ge=0, description="With Replace: how long a cluster may be unreachable before its Pods are replaced."
+    )
+    unschedulable_toleration_seconds: int = Field(
+        default=60, ge=1, description="How long Pods may find no node in a cluster before they move to another that takes them."
+    )
+    max_moving: int | None = Field(
+        default=None, ge=1, description="Most Pods that leave a drained cluster at a time; by default a quarter of parallelism."
+    )
 
-class JobPodSpec(_Model):
-    """``core/v1`` PodSpec; the member's API server checks all of it."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="allow")
-    restart_policy: Literal["Never", "OnFailure"] = "Never"
-    containers: list[dict[str, Any]] = Field(min_length=1)
-
-
-class PodTemplate(_Model):
-    """``core/v1`` PodTemplateSpec."""
-
-    metadata: dict[str, Any] = Field(default_factory=dict, json_schema_extra=free_form())
-    spec: JobPodSpec
+_Count = Annotated[int, Field(ge=0, le=_INT32)]
 
 
 class BatchJobSpec(_Model):
     """What the job should do."""
 
-    model_config = ConfigDict(
-        alias_generator=to_camel,
-        populate_by_name=True,
-        extra="ignore",
-        json_schema_extra=rules(
-            ("self.completionMode != 'Indexed' || has(self.completions)", "completions is required when Indexed"),
-            ("self.completionMode == oldSelf.completionMode", "completionMode can't be changed"),
-            (
-                "!has(self.backoffLimitPerIndex) || self.completionMode == 'Indexed'",
-                "backoffLimitPerIndex is for Indexed jobs",
-            ),
-            ("!has(self.successPolicy) || self.completionMode == 'Indexed'", "successPolicy is for Indexed jobs"),
-            ("has(self.completions) == has(oldSelf.completions)", "completions can't be added or taken away"),
-            (
-                "!has(self.completions) || !has(oldSelf.completions) || self.completions == oldSelf.completions"
-                " || (self.completionMode == 'Indexed' && has(self.parallelism)"
-                " && self.parallelism == self.completions)",
-                "completions can be changed for Indexed jobs only, together with an equal parallelism",
-            ),
-        ),
-    )
+    model_config = _model_with(cel_rules([*SPEC_RULES, *IMMUTABLE]))
 
-    parallelism: int | None = Field(default=None, ge=0, le=100_000, description="Most Pods at once; 1 if not given.")
-    completions: int | None = Field(
+    parallelism: int | None = Field(
+        default=None, ge=0, le=INDEXED_LIMIT, description="Most Pods at once, over all clusters; 1 if not given. 0 pauses the job."
+    )
+    completions: _Count | None = Field(
         default=None,
-        ge=0,
-        le=100_000,
         description="Successes needed. Without it: 1 if parallelism is not given either, else one success will do.",
     )
-    completion_mode: Literal["NonIndexed", "Indexed"] = "NonIndexed"
-    backoff_limit: int = Field(default=6, ge=0, description="Failed Pods over all clusters until the job fails.")
-    backoff_limit_per_index: int | None = Field(default=None, ge=0)
-    max_failed_indexes: int | None = Field(default=None, ge=0)
+    completion_mode: Literal["NonIndexed", "Indexed"] = Field(
+        default="NonIndexed",
+        description="NonIndexed: done after that many successes. Indexed: each index from 0 to completions - 1 must succeed once.",
+    )
+    backoff_limit: _Count | None = Field(
+        default=None,
+        description="Failed Pods over all clusters until the job fails. 6 if not given; no limit with backoffLimitPerIndex.",
+    )
+    backoff_limit_per_index: _Count | None = Field(
+        default=None, description="Indexed: failed Pods of one index until that index fails."
+    )
+    max_failed_indexes: Annotated[int, Field(ge=0, le=INDEXED_LIMIT)] | None = Field(
+        default=None, description="With backoffLimitPerIndex: the job fails when more indexes than that have failed."
+    )
     pod_failure_policy: PodFailurePolicy | None = None
     success_policy: SuccessPolicy | None = None
+    pod_replacement_policy: Literal["TerminatingOrFailed", "Failed"] | None = Field(
+        default=None,
+        description="When a Pod is replaced. TerminatingOrFailed: as soon as it is being deleted or has failed. Failed: when it has"
+        " failed; so, and only so, with podFailurePolicy.",
+    )
     retry_backoff: RetryBackoff = Field(default_factory=RetryBackoff)
-    active_deadline_seconds: int | None = Field(default=None, ge=1)
-    ttl_seconds_after_finished: int | None = Field(default=None, ge=0)
-    suspend: bool = False
-    managed_by: str | None = Field(default=None, max_length=63)
+    active_deadline_seconds: Annotated[int, Field(ge=0, le=2**63 - 1)] | None = Field(
+        default=None, description="Seconds from startTime after which the job fails; suspending stops the clock."
+    )
+    ttl_seconds_after_finished: _Count | None = Field(
+        default=None, description="Seconds after its end when the job is deleted. Never, if not given."
+    )
+    suspend: bool = Field(default=False, description="Deletes the running Pods, which is no failure, and starts none.")
+    selector: LabelSelector | None = None
+    manual_selector: bool | None = Field(
+        default=None,
+        description="Allows a selector of your own, which the template's labels must match. The job counts the Pods that it made"
+        " itself, whatever the selector.",
+    )
+    managed_by: Annotated[str, Field(max_length=63)] | None = Field(
+        default=None, description="Another controller that this job is left to, as a domain-prefixed path."
+    )
     qos_tier: Literal["critical", "high", "standard", "background"] | None = Field(
         default=None, description="The tier that this job's reconciles run in."
     )
@@ -172,52 +242,23 @@ class BatchJobSpec(_Model):
             return self.completions
         return self.at_once
 
+    @property
+    def failure_limit(self) -> int:
+        """``backoffLimit`` with its default."""
+        if self.backoff_limit is not None:
+            return self.backoff_limit
+        return 6 if self.backoff_limit_per_index is None else _INT32
 
-class ClusterStatus(_Model):
-    """What one member does for the job."""
-
-    name: str
-    assigned: str = Field(default="", description="Unfinished indexes that run here or will, such as 0-4,7.")
-    active: int = 0
-    ready: int = 0
-    succeeded: int = 0
-    failed: int = 0
-    reachable: bool = True
-    message: str = ""
-
-
-class BackoffStatus(_Model):
-    """Failures in a row, and until when failed indexes wait."""
-
-    failures: int = 0
-    until: str | None = None
-
-
-class BatchJobStatus(_Model):
-    """What has become of it. All that the controller has to remember is here."""
-
-    start_time: str | None = None
-    completion_time: str | None = None
-    observed_generation: int | None = None
-    active: int = 0
-    ready: int = 0
-    terminating: int = 0
-    succeeded: int = 0
-    failed: int = 0
-    completed_indexes: str = Field(default="", description="Indexes (slots, if NonIndexed) that have succeeded.")
-    failed_indexes: str = ""
-    attempts: dict[str, int] = Field(default_factory=dict, description="Next attempt of unfinished indexes, if not 0.")
-    index_failures: dict[str, int] = Field(default_factory=dict, description="With backoffLimitPerIndex: failures.")
-    backoff: BackoffStatus | None = None
-    clusters: list[ClusterStatus] = Field(default_factory=list)
-    phase: str = Field(default="", description="For people: Pending, Running, Suspended, Complete, Failed.")
-    conditions: list[dict[str, Any]] = Field(default_factory=list)
+    @property
+    def replaces_terminating(self) -> bool:
+        """Whether a Pod that is being deleted counts as failed, and is replaced before it has ended."""
+        return self.pod_failure_policy is None and self.pod_replacement_policy != "Failed"
 
 
 @cache
 def crd() -> dict[str, Any]:
     """The CustomResourceDefinition, to be installed on the hub."""
-    return crd_for(
+    made = crd_for(
         BatchJobSpec,
         BatchJobStatus,
         group=GROUP,
@@ -228,13 +269,27 @@ def crd() -> dict[str, Any]:
         scale=(".spec.parallelism", ".status.active"),
         description="A job whose Pods run on the member clusters of a raycp fleet.",
         columns=(
-            column("Status", ".status.phase"),
-            column("Completions", ".spec.completions", "integer"),
-            column("Succeeded", ".status.succeeded", "integer"),
-            column("Active", ".status.active", "integer"),
-            column("Failed", ".status.failed", "integer", priority=1),
-            column("Tier", ".spec.qosTier"),
-            column("Clusters", ".status.clusters[*].name", priority=1),
+            column("Status", ".status.phase", description="Pending, Running, Suspended, Completing, Failing, Complete or Failed."),
+            column("Completions", ".status.progress", description="Successes of those needed."),
+            column(
+                "Duration", ".status.duration", description="From start to end; of a running job, to its last change, with a +."
+            ),
+            column("Active", ".status.active", "integer", description="Pods that run or wait to."),
+            column("Failed", ".status.failed", "integer", description="Pods that have failed."),
+            column("Tier", ".status.tier", description="The tier that the job's reconciles run in."),
+            column("Clusters", ".status.clusters[*].name", priority=1, description="Clusters that run Pods of the job, or did."),
             column("Age", ".metadata.creationTimestamp", "date"),
         ),
     )
+    schema = made["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    schema["properties"]["spec"] = _without_null(schema["properties"]["spec"])
+    schema |= ROOT_RULES
+    return made
+
+
+def _without_null(schema: Any) -> Any:
+    """A null that a user writes means what it means in a Job: not given. The server prunes it where the schema does not allow
+    it."""
+    if isinstance(schema, dict):
+        return {key: _without_null(value) for key, value in schema.items() if key != "nullable"}
+    return [_without_null(value) for value in schema] if isinstance(schema, list) else schema

@@ -67,7 +67,8 @@ class Refusal(msgspec.Struct, tag="refused", array_like=True):
 
 class ClusterState(msgspec.Struct, array_like=True):
     """What a shard knows of a cluster, for placement and ``ctx.clusters``. ``breaker`` as ``Isolation.state_of`` says it;
-    ``clock_ahead``: seconds that its server's wall clock is ahead of ours."""
+    ``clock_ahead``: seconds that its server's wall clock is ahead of ours. ``voided``: Unix time at which its cache became void for
+    the last time (law 7), 0 for never in this process."""
 
     name: str
     role: str
@@ -77,6 +78,7 @@ class ClusterState(msgspec.Struct, array_like=True):
     reason: str = ""
     breaker: str = "closed"
     clock_ahead: float = 0.0
+    voided: float = 0.0
 
 
 class Welcome(msgspec.Struct, tag="welcome", array_like=True):

@@ -60,12 +60,13 @@ class Fold(msgspec.Struct, tag="fold", array_like=True):
 
 
 class Read(msgspec.Struct, tag="read", array_like=True):
-    """A read from the cache. ``op`` is get, list, owned or more; answered by ``Reply`` with a list of ``Child``.
+    """A read from the cache. ``op`` is get, list, owned, owners, uids or more; answered by ``Reply`` with a list of ``Child``.
 
     ``name`` is the object's name for get and the owner's uid for owned. ``clusters`` empty means all of the shard's. ``limit``:
     bytes that the answer may have (0, and at most: ``pages.PAGE``), but for one object. ``more`` goes on with what ``Reply.token``,
     given as ``name``, left; ``task_token`` names the children that a task left. ``references``, for owned: the cluster is the
-    owner's own, where owner references in ``namespace`` (empty: any) count.
+    owner's own, where owner references in ``namespace`` (empty: any) count. The answer to ``owners`` and ``uids`` is no object but
+    rows, see ``raycp.sdk.backend.CacheRead``.
     """
 
     id: int

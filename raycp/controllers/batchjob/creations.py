@@ -1,0 +1,108 @@
+"""Which Pods are surplus, which are to be created, and where."""
+
+from dataclasses import replace
+
+from raycp.base.tasks import CAPACITY
+from raycp.controllers.batchjob.job import Create, JobCluster
+from raycp.controllers.batchjob.refusals import standing_refusal, tried
+from raycp.controllers.batchjob.step import JobStep, candidate_of, rules_of
+from raycp.scheduling import Candidate, Demand, place
+
+_SETTLES = 1.0
+"""Seconds after which a Pod that is not there counts as never created."""
+
+
+def trim(step: JobStep) -> None:
+    """End Pods that are too many."""
+    over = len(step.live) + len(step.hidden()) - step.spec.at_once
+    if over > 0:
+        cheap = sorted(step.live, key=lambda pod: (pod.ready, pod.phase == "Running", -pod.index))
+        step.out.ends += cheap[:over]
+        step.live = sorted(cheap[over:], key=lambda pod: pod.index)
+
+
+def fill(step: JobStep) -> None:
+    """Create Pods up to the parallelism, each where its index is assigned."""
+    record, spec = step.record, step.spec
+    if step.finished or step.ending() or spec.suspend or (spec.work_queue and record.completed):
+        return
+    hidden = step.hidden()
+    want = spec.at_once - sum(map(len, step.running.values())) - len(hidden)
+    chosen: list[int] = []
+    if want > 0 and spec.backoff_limit_per_index is None and step.now < record.backoff_until:
+        _wait_until(step, record.backoff_until)
+        return
+    for index in record.completed.union(record.failed_indexes).missing(spec.size) if want > 0 else ():
+        if index in step.running or index in step.blocked or index in hidden:
+            continue
+        if spec.backoff_limit_per_index is not None and step.now < record.waits.get(index, 0.0):
+            _wait_until(step, record.waits[index])
+            continue
+        chosen.append(index)
+        if len(chosen) >= want:
+            break
+    chosen = [index for index in chosen if not _leaves_unborn(step, index)]
+    homeless = [index for index in chosen if index not in record.assigned]
+    _place(step, homeless)
+    for index in chosen:
+        cluster = record.assigned.get(index)
+        if cluster is not None:
+            record.tally(cluster)
+            failures = None if spec.backoff_limit_per_index is None else record.index_failures.get(index, 0)
+            ignored = record.index_ignored.get(index, 0)
+            step.out.creates.append(Create(cluster, index, record.attempts.get(index, 0), failures, ignored))
+            record.waits.pop(index, None)
+
+
+def _wait_until(step: JobStep, at: float) -> None:
+    step.wakes.append(at)
+    step.out.waiting = "backoff"
+
+
+def _place(step: JobStep, homeless: list[int]) -> None:
+    """Assign these indexes to clusters, each cluster a run of them."""
+    if not homeless:
+        return
+    record = step.record
+    existing: dict[str, int] = {}
+    for cluster in record.assigned.values():
+        existing[cluster] = existing.get(cluster, 0) + 1
+    demand = Demand(step.job.uid, len(homeless), rules_of(step.spec.placement), existing, frozenset(step.used()))
+    decision = place(demand, [_candidate(step, cluster) for cluster in step.clusters.values()], step.now)
+    left = iter(homeless)
+    for cluster, count in decision.assigned.items():
+        for _ in range(count):
+            record.assigned[index := next(left)] = cluster
+            tried(step, cluster, index)
+    step.unplaced = decision.reason
+    if decision.unplaced:
+        step.out.waiting = CAPACITY
+        step.poll()
+        untils = [tally.standing.refusal.until for tally in record.clusters.values() if tally.standing.refusal is not None]
+        step.wakes += [until for until in untils if until > step.now]
+
+
+def _candidate(step: JobStep, cluster: JobCluster) -> Candidate:
+    """The cluster as placement sees it, with what the job knows of it."""
+    found = candidate_of(cluster)
+    tally = step.record.clusters.get(cluster.name)
+    verdict = tally.standing.refusal if tally is not None else None
+    if cluster.draining:
+        return replace(found, refusal="it is drained")
+    if verdict is None:
+        return found
+    if standing_refusal(step, cluster.name) is not None:
+        return replace(found, refusal=verdict.message)
+    return replace(found, free_pods=1 if found.free_pods is None else min(1, found.free_pods))  # the probe
+
+
+def _leaves_unborn(step: JobStep, index: int) -> bool:
+    """Whether the index is assigned to a cluster that is drained: it is not created there. That it leaves is recorded first, as for
+    a Pod: a creation by a process that has died since may still take effect."""
+    name = step.record.assigned.get(index)
+    cluster = step.clusters.get(name) if name is not None else None
+    if name is None or cluster is None or not cluster.draining:
+        return False
+    step.record.tally(name).standing.leaving.add(index)
+    step.wakes.append(step.now + _SETTLES)
+    return True

@@ -1,0 +1,114 @@
+"""``JobStep``: one step of planning a job: what is seen, what is remembered, and what is decided so far."""
+
+from collections.abc import Iterable
+
+from raycp.controllers.batchjob.job import POLL, Job, JobCluster, JobPlan
+from raycp.controllers.batchjob.pods import JobPod
+from raycp.controllers.batchjob.record import JobRecord
+from raycp.controllers.batchjob.types import Placement
+from raycp.scheduling import Candidate, Rules, allowed
+from raycp.sdk import conditions
+
+
+class JobStep:
+    """The parts of the plan (``ends``, ``verdict``, ``creations``, ``report``) work on it one after the other."""
+
+    def __init__(self, job: Job, pods: Iterable[JobPod], clusters: Iterable[JobCluster], now: float) -> None:
+        self.job, self.spec, self.now = job, job.spec, now
+        self.clusters = {cluster.name: cluster for cluster in clusters}
+        self.record = JobRecord.read(dict(job.status))
+        assigned = self.record.assigned
+        self.pods = sorted(pods, key=lambda pod: (pod.index, pod.attempt, assigned.get(pod.index) != pod.cluster, pod.cluster))
+        self.out = JobPlan()
+        self.present: list[JobPod] = []
+        """Pods that have not ended: the job is not over while there are any."""
+        self.running: dict[int, list[JobPod]] = {}
+        """Those of them that keep their index from getting another Pod, by index."""
+        self.blocked: set[int] = set()
+        self.live: list[JobPod] = []
+        """Pods that run and are wanted."""
+        self.policy_failure: tuple[str, str] | None = None
+        self.failures: list[float] = []
+        self.successes: list[float] = []
+        """When the Pods ended whose ends are counted in this step, in Unix seconds."""
+        self.wakes: list[float] = []
+        self.unplaced = ""
+        """Why Pods have no cluster, a sentence; ``stuck``: why some have one and no node, and no better place."""
+        self.stuck = ""
+        self.finished = self.record.true("Complete") or self.record.true("Failed")
+
+    def poll(self) -> None:
+        """Wait for a cluster: no event of the job reports that one is back."""
+        self.wakes.append(self.now + POLL)
+
+    def settled(self, pod: JobPod) -> bool:
+        """Whether its end is counted already, or its index no longer exists."""
+        record, index = self.record, pod.index
+        if self.spec.completions is not None and index >= self.spec.size:
+            return True
+        if index in record.completed or index in record.failed_indexes:
+            return True
+        return pod.attempt < record.attempts.get(index, 0)
+
+    def release(self, pod: JobPod) -> None:
+        """Let its object go: its end is counted."""
+        if pod.tracked:
+            self.out.releases.append(pod)
+
+    def visible(self, cluster: str) -> bool:
+        """Whether its Pods are known at the moment."""
+        found = self.clusters.get(cluster)
+        return found is not None and found.visible
+
+    def hidden(self) -> set[int]:
+        """Indexes assigned to unreachable clusters: assumed to be running."""
+        return {index for index, cluster in self.record.assigned.items() if not self.visible(cluster)}
+
+    def used(self) -> set[str]:
+        """Clusters that have run Pods of the job, or will: not those that its Pods leave."""
+        record = self.record
+        touched = {name for name, tally in record.clusters.items() if tally.succeeded or tally.failed}
+        touched |= {cluster for index, cluster in record.assigned.items() if index not in record.tally(cluster).standing.leaving}
+        return touched - {name for name, cluster in self.clusters.items() if cluster.draining}
+
+    def eligible(self) -> list[str]:
+        """The clusters in which the job may run, reachable or not, by their names."""
+        rules = rules_of(self.spec.placement)
+        return sorted(name for name, cluster in self.clusters.items() if allowed(candidate_of(cluster), rules))
+
+    def leaves(self, pod: JobPod) -> bool:
+        """Whether it is given up, to run elsewhere."""
+        return pod.index in self.record.tally(pod.cluster).standing.leaving
+
+    def ending(self) -> bool:
+        """Whether success or failure is decided; Pods may still run."""
+        return self.record.true("SuccessCriteriaMet") or self.record.true("FailureTarget")
+
+    def condition(self, type: str, status: bool, reason: str, message: str) -> bool:
+        """Set a condition of the job; whether that changed anything."""
+        return conditions.set(
+            self.record.conditions,
+            type,
+            status,
+            reason,
+            message,
+            now=self.now,
+            observed_generation=self.job.generation,
+        )
+
+
+def rules_of(placement: Placement) -> Rules:
+    """The job's ``placement`` as placement rules."""
+    return Rules(
+        strategy=placement.strategy,
+        clusters=tuple(placement.clusters),
+        selector=placement.cluster_selector,
+        max_clusters=placement.max_clusters,
+        max_per_cluster=placement.max_pods_per_cluster,
+        weights=placement.weights,
+    )
+
+
+def candidate_of(cluster: JobCluster) -> Candidate:
+    """The cluster as placement sees it."""
+    return Candidate(cluster.name, cluster.labels, cluster.visible, cluster.reason, cluster.free_pods)

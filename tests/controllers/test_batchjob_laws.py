@@ -1,0 +1,388 @@
+"""The counting of BatchJob under all that a fleet does to it: crashes, deletions, refusals, full and drained clusters, and clusters
+that are lost and return, in any order."""
+
+import random
+from dataclasses import replace
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_batchjob_plan import World, spec, specs
+
+from raycp.controllers.batchjob.job import Create, Job, JobCluster, RefusedCreate
+from raycp.controllers.batchjob.plan import plan
+from raycp.controllers.batchjob.pods import JobPod, pod_name
+from raycp.controllers.batchjob.types import BatchJobSpec
+from raycp.sdk import conditions
+
+PERMIT = 6.0
+
+
+class Ground(World):
+    """A fleet whose clusters refuse Pods, have no node for them, and are drained. ``refusing``: reason by cluster."""
+
+    def __init__(self, job_spec: BatchJobSpec, names: tuple[str, ...] = ("a", "b", "c")) -> None:
+        super().__init__(job_spec, names)
+        self.refusing: dict[str, str] = {}
+        self.full: set[str] = set()
+        self.draining: set[str] = set()
+        self.replaced: set[tuple[str, str]] = set()
+        """Pods in lost clusters whose index was created elsewhere meanwhile."""
+
+    def clusters(self) -> list[JobCluster]:
+        return [
+            JobCluster(name, visible=name not in self.hidden, draining=name in self.draining, permit=PERMIT) for name in self.names
+        ]
+
+    def reconcile(self, rng: random.Random, crash_after: int | None = None) -> None:
+        job, seen, left = Job("uid", self.spec, self.status, 1), self.seen(), crash_after
+        decided = plan(job, seen, self.clusters(), self.now)
+        creates, others = decided.creates, [("end", pod) for pod in decided.ends] + [("release", pod) for pod in decided.releases]
+        for _ in range(8):
+            writes: list[tuple[str, Any]] = [("create", create) for create in creates] + others
+            rng.shuffle(writes)
+            if decided.status != self.status:
+                writes.insert(0, ("status", decided))
+            refused: list[RefusedCreate] = []
+            for kind, what in writes:
+                if left is not None:
+                    left -= 1
+                    if left < 0:
+                        return
+                if kind == "create" and what.cluster in self.refusing:
+                    reason = self.refusing[what.cluster]
+                    refused.append(RefusedCreate(what.cluster, what.index, reason, "no", reason == "InvalidTemplate"))
+                else:
+                    self.write(kind, what, rng)
+            self.events += decided.events
+            if not refused:
+                return
+            job = replace(job, status=decided.status, refused=tuple(refused))
+            decided = plan(job, seen, self.clusters(), self.now)
+            again = {each.index for each in refused}
+            creates, others = [create for create in decided.creates if create.index in again], []
+
+    def create(self, create: Create) -> None:
+        key = (create.cluster, pod_name("job", create.index, create.attempt))
+        if key in self.pods:
+            return
+        assert create.cluster not in self.draining, f"{create} in a cluster that is drained"
+        running = self.in_the_way(create)
+        lost = [pod for pod in running if pod.cluster in self.hidden]
+        assert not [pod for pod in running if pod not in lost], f"law 1: {create} while {running}"
+        if self.spec.placement.on_unreachable == "Wait":
+            assert not lost, f"law 4: {create} while {lost} may run"
+        self.replaced |= {(pod.cluster, pod.name) for pod in lost}
+        assert self.ends.get((create.index, create.attempt)) is None, f"law 1: {create} again after its end"
+        self.uids += 1
+        made = replace(self.blank(create), uid=f"u{self.uids}")
+        self.pods[key] = made if create.cluster not in self.full else replace(made, scheduled=False, unschedulable_since=self.now)
+
+    def blank(self, create: Create) -> JobPod:
+        return JobPod(create.cluster, pod_name("job", create.index, create.attempt), "", create.index, create.attempt)
+
+    def reap(self, key: tuple[str, str]) -> None:
+        pod = self.pods[key]
+        if pod.ends_at is not None and not pod.tracked and not pod.scheduled:
+            del self.pods[key]  # no kubelet has it
+            if not pod.given_up:
+                self.ends[pod.index, pod.attempt] = "Failed"
+        else:
+            super().reap(key)
+
+    def end(self, key: tuple[str, str], phase: str) -> None:
+        if self.pods[key].scheduled:
+            super().end(key, phase)
+
+    def make_room(self, name: str) -> None:
+        self.full.discard(name)
+        for key, pod in self.pods.items():
+            if pod.cluster == name:
+                self.pods[key] = replace(pod, scheduled=True, unschedulable_since=None)
+
+    def settle(self, rng: random.Random) -> None:
+        self.refusing.clear()
+        self.draining.clear()
+        for name in list(self.full):
+            self.make_room(name)
+        super().settle(rng)
+
+
+@st.composite
+def hardy(draw: st.DrawFn) -> BatchJobSpec:
+    """Specs that wait for lost clusters or do not."""
+    found = draw(specs())
+    placement = {
+        "on_unreachable": draw(st.sampled_from(["Wait", "Replace"])),
+        "unreachable_toleration_seconds": draw(st.sampled_from([0, 20])),
+        "unschedulable_toleration_seconds": draw(st.sampled_from([1, 60])),
+        "max_moving": draw(st.sampled_from([None, 1, 3])),
+    }
+    return found.model_copy(update={"placement": found.placement.model_copy(update=placement)})
+
+
+def disturb(world: Ground, rng: random.Random, step: int) -> None:
+    """One thing that a fleet, its users or its servers do."""
+    keys, name = sorted(world.pods), rng.choice(world.names)
+    key = rng.choice(keys) if keys else None
+    if step <= 3:
+        world.reconcile(rng, crash_after=None if step else rng.randrange(5))
+    elif step == 4:
+        world.hidden ^= {name}
+    elif step == 5:
+        world.now += rng.choice([0.1, 3, 30, 300, 3000])
+    elif step == 6:
+        world.spec = world.spec.model_copy(update={"suspend": not world.spec.suspend})
+    elif step == 7:
+        if world.refusing.pop(name, None) is None:
+            world.refusing[name] = rng.choice(["PodsRefused", "PodNameTaken", "InvalidTemplate"])
+    elif step == 8:
+        if name in world.full:
+            world.make_room(name)
+        else:
+            world.full.add(name)
+    elif step == 9:
+        world.draining ^= {name}
+    elif key is not None and step == 10:
+        world.delete(key)
+    elif key is not None:
+        world.end(key, "Succeeded" if rng.random() < 0.6 else "Failed")
+
+
+@settings(max_examples=600, deadline=None)
+@given(hardy(), st.integers(0, 2**32), st.lists(st.integers(0, 13), min_size=5, max_size=60))
+def test_every_order_of_loss_refusal_and_return_keeps_the_laws(job_spec: BatchJobSpec, seed: int, steps: list[int]) -> None:
+    rng = random.Random(seed)
+    world = Ground(job_spec)
+    for step in steps:
+        disturb(world, rng, step)
+    world.spec = world.spec.model_copy(update={"suspend": False})
+    world.settle(rng)
+
+    status = world.status
+    finished = [c for c in ("Complete", "Failed") if conditions.is_true(status["conditions"], c)]
+    assert len(finished) == 1, "a job ends, and in one way"
+    succeeded = {index for (index, _), phase in world.ends.items() if phase == "Succeeded"}
+    if finished == ["Complete"] and job_spec.success_policy is None:
+        assert status["succeeded"] >= (1 if job_spec.work_queue else job_spec.size)
+    assert status["succeeded"] <= len(succeeded | world.lucky), "counted at most once"
+    failures = {pod for pod, phase in world.ends.items() if phase == "Failed"} | world.killed
+    assert status["failed"] <= len(failures | world.deleted), "each failure is counted once"
+    assert not [pod for pod in world.pods.values() if pod.tracked], "no Pod is held back for ever"
+    assert not [pod for pod in world.pods.values() if not pod.ended], "nothing runs on, no Pod is orphaned"
+    assert (status.get("active"), status.get("ready")) == (0, 0)
+    assert not [entry for entry in status["clusters"] if entry.get("replaced") or entry.get("leaving") or entry.get("lostAt")]
+    assert not world.replaced & set(world.pods), "what was replaced is deleted"
+
+
+@settings(max_examples=200, deadline=None)
+@given(hardy(), st.integers(0, 2**32), st.lists(st.sampled_from([1, 2, 4, 5, 7, 8, 9, 11, 12]), min_size=5, max_size=50))
+def test_without_deletions_and_replacements_each_end_is_counted_exactly_once(
+    job_spec: BatchJobSpec, seed: int, steps: list[int]
+) -> None:
+    rng = random.Random(seed)
+    wait = job_spec.placement.model_copy(update={"on_unreachable": "Wait"})
+    world = Ground(job_spec.model_copy(update={"placement": wait}))
+    for step in steps:
+        disturb(world, rng, step)
+    world.settle(rng)
+    if any(reason == "InvalidTemplate" for _, reason, _ in world.events):
+        return  # it may have failed before it ran
+    succeeded = {index for (index, _), phase in world.ends.items() if phase == "Succeeded"}
+    assert len(succeeded) <= world.status["succeeded"] <= len(succeeded | world.lucky)
+    assert world.status["failed"] == sum(phase == "Failed" for phase in world.ends.values()) + len(world.killed)
+
+
+def decided(world: Ground) -> tuple[Any, ...]:
+    found = plan(Job("uid", world.spec, world.status, 1), world.seen(), world.clusters(), world.now)
+    return (found.requeue_after, sorted(found.creates, key=str), found.ends, found.releases, found.status)
+
+
+@settings(max_examples=200, deadline=None)
+@given(hardy(), st.integers(0, 2**32), st.lists(st.integers(1, 12), max_size=25), st.floats(0.0, 1.0))
+def test_no_decision_changes_by_time_alone_before_the_job_is_requeued(
+    job_spec: BatchJobSpec, seed: int, steps: list[int], share: float
+) -> None:
+    rng = random.Random(seed)
+    world = Ground(job_spec)
+    for step in steps:
+        disturb(world, rng, step)
+    for _ in range(60):
+        before = (world.status, dict(world.pods))
+        world.reconcile(rng)
+        if (world.status, world.pods) == before:
+            break
+    wait, *now = decided(world)
+    world.now += (10_000_000.0 if wait is None else wait) * share * 0.999
+    assert decided(world)[1:] == tuple(now), f"requeued after {wait}"
+
+
+def run(world: Ground, rounds: int = 1) -> None:
+    for _ in range(rounds):
+        world.reconcile(random.Random(1))
+
+
+def clusters_of(world: Ground) -> dict[int, str]:
+    return {pod.index: pod.cluster for pod in world.pods.values() if not pod.ended and pod.ends_at is None}
+
+
+def entry(world: Ground, name: str) -> dict[str, Any]:
+    return next(each for each in world.status["clusters"] if each["name"] == name)
+
+
+def test_under_replace_lost_pods_run_anew_and_the_old_ones_are_deleted_when_they_return() -> None:
+    rules = {"onUnreachable": "Replace", "unreachableTolerationSeconds": 30}
+    world = Ground(spec(parallelism=3, completions=3, completionMode="Indexed", placement=rules))
+    run(world)
+    ((lost, old),) = [key for key in world.pods if key[0] == "b"]
+    index = world.pods[lost, old].index
+    world.hidden.add("b")
+    run(world)
+    assert entry(world, "b")["lostAt"]
+    world.now += 30 + PERMIT - 1
+    run(world)
+    assert len(world.pods) == 3, "a write that was under way may still take effect"
+    world.now += 2
+    run(world, 2)
+    (new,) = [pod for pod in world.pods.values() if pod.index == index and pod.cluster != "b"]
+    assert (new.attempt, world.status["failed"], world.status["active"]) == (1, 0, 3)
+    assert "PodsReplaced" in {reason for _, reason, _ in world.events}
+    world.end((lost, old), "Succeeded")
+    world.hidden.clear()
+    run(world, 2)
+    assert world.status["succeeded"] == 0, "the older attempt is not counted"
+    assert (lost, old) not in world.pods
+    notes = [note for _, reason, note in world.events if reason == "ReplacedPodDeleted"]
+    assert len(notes) == 1
+    assert old in notes[0]
+    world.settle(random.Random(1))
+    assert world.status["succeeded"] == 3
+
+
+def test_under_wait_pods_of_a_lost_cluster_stay_active() -> None:
+    world = Ground(spec(parallelism=3, completions=3))
+    run(world, 2)
+    world.hidden.add("b")
+    world.now += 100_000
+    run(world, 2)
+    assert (len(world.pods), world.status["active"]) == (3, 3)
+
+
+def test_after_a_cluster_is_forgotten_the_counters_are_those_of_the_living() -> None:
+    world = Ground(spec(parallelism=3, completions=3, completionMode="Indexed", placement={"clusters": ["b"]}))
+    run(world, 2)
+    assert world.status["active"] == 3
+    world.hidden.add("b")
+    job = Job("uid", world.spec, world.status, 1, frozenset({"b"}))
+    found = plan(job, world.seen(), world.clusters(), world.now)
+    assert (found.status["active"], found.status["ready"]) == (0, 0)
+
+
+def test_one_refused_index_goes_elsewhere_and_harms_no_other() -> None:
+    world = Ground(spec(parallelism=3, completions=3, completionMode="Indexed", retryBackoff={"initialSeconds": 0}))
+    run(world)
+    at = {pod.index: key for key, pod in world.pods.items()}
+    home = world.pods[at[1]].cluster
+    for name in world.names:
+        world.refusing[name] = "InvalidTemplate"
+    world.end(at[1], "Failed")
+    run(world)
+    assert not conditions.is_true(world.status["conditions"], "FailureTarget")
+    assert sorted(clusters_of(world)) == [0, 2], "healthy Pods run on"
+    accepted = conditions.get(world.status["conditions"], "PodsAccepted")
+    assert accepted is not None
+    assert (accepted["status"], accepted["reason"]) == ("False", "InvalidTemplate")
+    del world.refusing[next(name for name in world.names if name != home)]
+    world.now += 11
+    run(world, 2)
+    assert sorted(clusters_of(world)) == [0, 1, 2]
+    world.settle(random.Random(1))
+    assert world.status["succeeded"] == 3
+    assert world.status["failed"] == 1
+
+
+def test_a_template_that_all_refuse_fails_the_job_and_a_quota_does_not() -> None:
+    for reason, fails in (("InvalidTemplate", True), ("PodsRefused", False)):
+        world = Ground(spec(parallelism=2, completions=2))
+        world.refusing = dict.fromkeys(world.names, reason)
+        run(world, 2)
+        assert conditions.is_true(world.status["conditions"], "Failed") == fails
+    world.now += 5000
+    del world.refusing["c"]
+    run(world, 3)
+    assert set(clusters_of(world).values()) == {"c"}
+    assert len(clusters_of(world)) == 2
+
+
+def test_after_its_backoff_a_cluster_that_refuses_gets_one_pod_to_try() -> None:
+    world = Ground(spec(parallelism=4, completions=4, placement={"clusters": ["a"]}))
+    world.refusing = {"a": "PodsRefused"}
+    tries = []
+    for waited in (0, 11, 21, 41):
+        world.now += waited
+        job = Job("uid", world.spec, world.status, 1)
+        tries.append(len(plan(job, world.seen(), world.clusters(), world.now).creates))
+        run(world)
+    assert tries == [4, 1, 1, 1]
+    assert entry(world, "a")["refusal"]["times"] == 4
+    assert plan(Job("uid", world.spec, world.status, 1), [], world.clusters(), world.now + 60).creates == []
+    assert plan(Job("uid", world.spec, world.status, 2), [], world.clusters(), world.now).creates, "a change of the job is tried"
+
+
+def test_pods_without_a_node_move_to_a_cluster_that_takes_them() -> None:
+    world = Ground(spec(parallelism=2, completions=2, placement={"clusters": ["a", "b"], "strategy": "Pack"}), ("a", "b"))
+    world.full.add("a")
+    run(world)
+    assert set(clusters_of(world).values()) == {"a"}
+    world.now += 59
+    run(world)
+    assert set(clusters_of(world).values()) == {"a"}
+    world.now += 2
+    run(world, 3)
+    assert set(clusters_of(world).values()) == {"b"}
+    assert (world.status["failed"], world.status["active"]) == (0, 2)
+    assert entry(world, "a")["refusal"]["reason"] == "Unschedulable"
+
+
+def test_pods_without_a_node_stay_where_no_other_cluster_takes_them() -> None:
+    world = Ground(spec(parallelism=2, completions=2, placement={"clusters": ["a"]}))
+    world.full.add("a")
+    run(world)
+    run(world)
+    assert conditions.is_true(world.status["conditions"], "Scheduled")
+    world.now += 1000
+    run(world, 3)
+    assert set(clusters_of(world).values()) == {"a"}
+    scheduled = conditions.get(world.status["conditions"], "Scheduled")
+    assert scheduled is not None
+    assert (scheduled["status"], scheduled["reason"]) == ("False", "Unschedulable")
+    world.make_room("a")
+    run(world)
+    assert conditions.is_true(world.status["conditions"], "Scheduled")
+
+
+def test_a_drained_cluster_is_left_some_pods_at_a_time() -> None:
+    world = Ground(spec(parallelism=8, completions=8, placement={"clusters": ["a", "b"], "strategy": "Pack"}), ("a", "b"))
+    run(world)
+    world.draining.add("a")
+    most = 0
+    for _ in range(20):
+        run(world)
+        leaving = [key for key, pod in world.pods.items() if pod.given_up or pod.ends_at is not None]
+        most = max(most, len(leaving))
+        for key in leaving[:1]:
+            if world.pods[key].ends_at is None:
+                world.delete(key)
+            world.end(key, "Failed")
+    assert most == 2, "a quarter of the parallelism"
+    assert set(clusters_of(world).values()) == {"b"}
+    assert len(clusters_of(world)) == 8
+    assert (world.status["failed"], world.status["active"]) == (0, 8)
+
+
+def test_a_drained_cluster_keeps_its_pods_while_no_other_takes_them() -> None:
+    world = Ground(spec(parallelism=2, completions=2), ("a",))
+    run(world)
+    world.draining.add("a")
+    run(world, 3)
+    assert len(clusters_of(world)) == 2

@@ -1,0 +1,280 @@
+"""The rules of a job's spec: the CRD on the embedded API server and the controller's own check, against the same inputs."""
+
+import copy
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from live_fleet import LiveFleet
+
+from raycp.controllers.batchjob.specs import InvalidSpec, read_spec, update_problems
+from raycp.controllers.batchjob.types import crd
+from raycp.kube import ApiError
+
+INDEXED: dict[str, Any] = {"completionMode": "Indexed", "completions": 5, "parallelism": 5}
+PER_INDEX = INDEXED | {"backoffLimitPerIndex": 1}
+
+
+def template(**pod: Any) -> dict[str, Any]:
+    return {"spec": {"restartPolicy": "Never", "containers": [{"name": "main", "image": "busybox"}], **pod}}
+
+
+def labelled(**labels: str) -> dict[str, Any]:
+    return template() | {"metadata": {"labels": labels}}
+
+
+def job(spec: dict[str, Any], name: str = "pi") -> dict[str, Any]:
+    return {
+        "apiVersion": "batch.raycp.io/v1alpha1",
+        "kind": "BatchJob",
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {"template": template(), **copy.deepcopy(spec)},
+    }
+
+
+def exit_rule(action: str = "FailJob", **codes: Any) -> dict[str, Any]:
+    return {"rules": [{"action": action, "onExitCodes": {"operator": "In", "values": [42], **codes}}]}
+
+
+def success(**rule: Any) -> dict[str, Any]:
+    return INDEXED | {"successPolicy": {"rules": [rule]}}
+
+
+GOOD: list[dict[str, Any]] = [
+    {},
+    {"parallelism": 0},
+    {"completions": 0},
+    {"completions": 3_000_000, "parallelism": 100_000},
+    {"backoffLimit": 0, "activeDeadlineSeconds": 0, "ttlSecondsAfterFinished": 0, "suspend": True},
+    INDEXED | {"completions": 0},
+    PER_INDEX | {"maxFailedIndexes": 5, "backoffLimit": 3},
+    PER_INDEX | {"podFailurePolicy": exit_rule("FailIndex", containerName="main")},
+    {"podFailurePolicy": exit_rule(operator="NotIn", values=[0, 1]), "podReplacementPolicy": "Failed"},
+    {"podFailurePolicy": {"rules": [{"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]}]}},
+    {"podFailurePolicy": {"rules": []}},
+    {"podReplacementPolicy": "TerminatingOrFailed"},
+    success(succeededIndexes="0-2,4", succeededCount=3),
+    success(succeededIndexes=""),
+    success(succeededCount=0),
+    {"managedBy": "acme.io/foo"},
+    {"managedBy": "kubernetes.io/job-controller"},
+    {"manualSelector": True, "selector": {"matchLabels": {"a": "b"}}, "template": labelled(a="b", c="d")},
+    {
+        "manualSelector": True,
+        "selector": {
+            "matchExpressions": [{"key": "a", "operator": "In", "values": ["b"]}, {"key": "c", "operator": "DoesNotExist"}]
+        },
+        "template": labelled(a="b"),
+    },
+    dict.fromkeys(
+        (
+            "parallelism",
+            "backoffLimitPerIndex",
+            "maxFailedIndexes",
+            "selector",
+            "podFailurePolicy",
+            "managedBy",
+            "suspend",
+            "completionMode",
+        )
+    ),
+    {"template": template(restartPolicy="OnFailure", nodeSelector={"a": "b"}, hostPID=True, unknownField={"kept": 1})},
+]
+
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"parallelism": -1}, "spec.parallelism"),
+    ({"completions": -1}, "spec.completions"),
+    ({"backoffLimit": -1}, "spec.backoffLimit"),
+    ({"activeDeadlineSeconds": -1}, "spec.activeDeadlineSeconds"),
+    ({"ttlSecondsAfterFinished": -1}, "spec.ttlSecondsAfterFinished"),
+    (PER_INDEX | {"backoffLimitPerIndex": -1}, "spec.backoffLimitPerIndex"),
+    ({"completionMode": "Sorted"}, "spec.completionMode"),
+    ({"completionMode": "Indexed"}, "spec.completions"),
+    (INDEXED | {"parallelism": 100_001}, "spec.parallelism"),
+    (INDEXED | {"maxFailedIndexes": 1}, "spec.backoffLimitPerIndex"),
+    (PER_INDEX | {"maxFailedIndexes": 6}, "spec.maxFailedIndexes"),
+    (PER_INDEX | {"completions": 100_001}, "spec.maxFailedIndexes"),
+    (PER_INDEX | {"completions": 200_000, "maxFailedIndexes": 10_001}, "spec.maxFailedIndexes"),
+    (PER_INDEX | {"completions": 200_000, "maxFailedIndexes": 1, "parallelism": 10_001}, "spec.parallelism"),
+    ({"backoffLimitPerIndex": 1}, "spec.backoffLimitPerIndex"),
+    ({"backoffLimitPerIndex": 1, "maxFailedIndexes": 1}, "spec.maxFailedIndexes"),
+    ({"successPolicy": {"rules": [{"succeededCount": 1}]}}, "spec.successPolicy"),
+    (INDEXED | {"successPolicy": {"rules": []}}, "spec.successPolicy.rules"),
+    (success(), "spec.successPolicy.rules"),
+    (success(succeededCount=-1), "spec.successPolicy.rules"),
+    (success(succeededCount=6), "spec.successPolicy.rules"),
+    (success(succeededIndexes="0-1", succeededCount=3), "spec.successPolicy.rules"),
+    (success(succeededIndexes="5-1"), "spec.successPolicy.rules"),
+    (success(succeededIndexes="3,1"), "spec.successPolicy.rules"),
+    (success(succeededIndexes="2-2"), "spec.successPolicy.rules"),
+    (success(succeededIndexes="zero"), "spec.successPolicy.rules"),
+    (success(succeededIndexes="0-6000000"), "spec.successPolicy.rules"),
+    (success(succeededIndexes="5"), "spec.successPolicy.rules"),
+    (success(succeededIndexes="0-1-2"), "spec.successPolicy.rules"),
+    ({"podReplacementPolicy": "Never"}, "spec.podReplacementPolicy"),
+    ({"podReplacementPolicy": "TerminatingOrFailed", "podFailurePolicy": exit_rule()}, "spec.podReplacementPolicy"),
+    ({"podFailurePolicy": exit_rule("FailIndex")}, "spec.podFailurePolicy.rules"),
+    ({"podFailurePolicy": exit_rule("Retry")}, "spec.podFailurePolicy.rules"),
+    ({"podFailurePolicy": exit_rule(containerName="other")}, "spec.podFailurePolicy.rules"),
+    ({"podFailurePolicy": exit_rule(values=[])}, "spec.podFailurePolicy.rules"),
+    ({"podFailurePolicy": exit_rule(values=[0])}, "spec.podFailurePolicy.rules"),
+    ({"podFailurePolicy": exit_rule(values=[2, 1])}, "spec.podFailurePolicy.rules"),
+    ({"podFailurePolicy": exit_rule(values=[1, 1])}, "spec.podFailurePolicy.rules"),
+    ({"podFailurePolicy": exit_rule(operator="Has")}, "spec.podFailurePolicy.rules"),
+    ({"podFailurePolicy": {"rules": [{"action": "Count"}]}}, "spec.podFailurePolicy.rules"),
+    (
+        {"podFailurePolicy": {"rules": [exit_rule()["rules"][0] | {"onPodConditions": [{"type": "DisruptionTarget"}]}]}},
+        "spec.podFailurePolicy.rules",
+    ),
+    (
+        {"podFailurePolicy": {"rules": [{"action": "Count", "onPodConditions": [{"type": "A", "status": "Maybe"}]}]}},
+        "spec.podFailurePolicy.rules",
+    ),
+    (
+        {"podFailurePolicy": {"rules": [{"action": "Count", "onPodConditions": [{"type": "not a name"}]}]}},
+        "spec.podFailurePolicy.rules",
+    ),
+    ({"podFailurePolicy": exit_rule(), "template": template(restartPolicy="OnFailure")}, "spec.template.spec.restartPolicy"),
+    ({"template": template(restartPolicy="Always")}, "spec.template.spec.restartPolicy"),
+    ({"template": {"spec": {"containers": [{"name": "main"}]}}}, "spec.template.spec.restartPolicy"),
+    ({"template": template(containers=[])}, "spec.template.spec.containers"),
+    ({"template": template(containers=[{"name": "main"}])}, "spec.template.spec.containers"),
+    ({"template": template(containers=[{"name": "Not A Name", "image": "busybox"}])}, "spec.template.spec.containers"),
+    ({"template": template(containers=[{"name": "main", "image": "busybox"}] * 2)}, "spec.template.spec.containers"),
+    ({"template": template(terminationGracePeriodSeconds="soon")}, "spec.template.spec.terminationGracePeriodSeconds"),
+    ({"managedBy": "foo"}, "spec.managedBy"),
+    ({"managedBy": "Not Valid/foo"}, "spec.managedBy"),
+    ({"managedBy": "acme.io/" + "x" * 60}, "spec.managedBy"),
+    ({"manualSelector": True}, "spec.selector"),
+    ({"selector": {"matchLabels": {"a": "b"}}, "template": labelled(a="b")}, "spec.selector"),
+    ({"manualSelector": True, "selector": {"matchLabels": {"a": "b"}}}, "spec.template.metadata"),
+    ({"manualSelector": True, "selector": {"matchLabels": {"a": "b"}}, "template": labelled(a="c")}, "spec.template.metadata"),
+    (
+        {
+            "manualSelector": True,
+            "selector": {"matchExpressions": [{"key": "a", "operator": "NotIn", "values": ["b"]}]},
+            "template": labelled(a="b"),
+        },
+        "spec.template.metadata",
+    ),
+]
+
+NAMES = [
+    ("v1.2-run", {}, True),
+    ("v1.2-run", INDEXED, False),
+    ("v1.2-run", INDEXED | {"completions": 0}, True),
+    ("x" * 63, {}, True),
+    ("x" * 64, {}, False),
+    ("x" * 61, INDEXED, True),
+    ("x" * 61, INDEXED | {"completions": 11}, False),
+]
+
+RUNNING = {"completions": 3, "parallelism": 2}
+SUSPENDED = RUNNING | {"suspend": True}
+UPDATES: list[tuple[dict[str, Any], dict[str, Any], bool, bool]] = [
+    # old, new, whether the job has started, whether that is allowed
+    (RUNNING, RUNNING | {"parallelism": 5}, True, True),
+    (RUNNING, RUNNING | {"suspend": True, "backoffLimit": 1, "activeDeadlineSeconds": 9, "ttlSecondsAfterFinished": 1}, True, True),
+    (RUNNING, RUNNING | {"completions": 4}, True, False),
+    (RUNNING, {"parallelism": 2}, True, False),
+    ({"parallelism": 2}, RUNNING, True, False),
+    (RUNNING, RUNNING | {"completionMode": "Indexed"}, True, False),
+    (INDEXED, INDEXED | {"completions": 7, "parallelism": 7}, True, True),
+    (INDEXED, INDEXED | {"completions": 3, "parallelism": 3}, True, True),
+    (INDEXED, INDEXED | {"completions": 7}, True, False),
+    (INDEXED, INDEXED | {"parallelism": 2}, True, True),
+    (PER_INDEX, INDEXED, True, False),
+    (PER_INDEX, PER_INDEX | {"backoffLimitPerIndex": 2}, True, False),
+    (PER_INDEX, PER_INDEX | {"maxFailedIndexes": 2}, True, True),
+    (RUNNING, RUNNING | {"podFailurePolicy": exit_rule()}, True, False),
+    ({"podFailurePolicy": exit_rule()}, {"podFailurePolicy": exit_rule(values=[43])}, True, False),
+    (success(succeededCount=1), success(succeededCount=2), True, False),
+    ({"managedBy": "acme.io/foo"}, {"managedBy": "acme.io/bar"}, False, False),
+    ({}, {"podReplacementPolicy": "Failed"}, True, True),
+    (RUNNING, RUNNING | {"template": template(nodeSelector={"a": "b"})}, False, False),
+    (SUSPENDED, SUSPENDED | {"template": template(nodeSelector={"a": "b"})}, False, True),
+    (SUSPENDED, SUSPENDED | {"template": template(nodeSelector={"a": "b"})}, True, False),
+    (SUSPENDED, SUSPENDED | {"template": template(tolerations=[{"key": "a"}], schedulingGates=[{"name": "g"}])}, False, True),
+    (SUSPENDED, SUSPENDED | {"template": labelled(a="b")}, False, True),
+    (SUSPENDED, SUSPENDED | {"template": template(affinity={"nodeAffinity": {"x": 1}})}, False, True),
+    (SUSPENDED, SUSPENDED | {"template": template(affinity={"podAffinity": {"x": 1}})}, False, False),
+    (SUSPENDED, SUSPENDED | {"template": template(containers=[{"name": "main", "image": "other"}])}, False, False),
+    (SUSPENDED, SUSPENDED | {"template": template(priorityClassName="high")}, False, False),
+]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def hub() -> AsyncIterator[LiveFleet]:
+    async with LiveFleet("hub") as made:
+        await made.install("hub", crd())
+        yield made
+
+
+async def refusal(hub: LiveFleet, verb: str, obj: dict[str, Any]) -> list[str] | None:
+    """The fields that the server complains of; None where it accepts."""
+    try:
+        await hub.send(verb, "hub", obj)
+    except ApiError as error:
+        if error.status != 422:
+            raise
+        return [cause["field"] for cause in error.details["causes"]]
+    return None
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_what_a_job_accepts_is_accepted_by_server_and_controller(hub: LiveFleet) -> None:
+    for number, spec in enumerate(GOOD):
+        made = job(spec, f"good-{number}")
+        read_spec(made)
+        assert await refusal(hub, "create", made) is None, spec
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_what_a_job_refuses_is_refused_by_server_and_controller(hub: LiveFleet) -> None:
+    for spec, field in BAD:
+        fields = await refusal(hub, "create", job(spec))
+        assert fields is not None, f"the server accepts {spec}"
+        assert any(one.startswith(field) for one in fields), (spec, fields)
+        with pytest.raises(InvalidSpec) as raised:
+            read_spec(job(spec))
+        assert field in str(raised.value), spec
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_indexes_out_of_order_between_the_first_and_the_last_are_refused_by_the_controller(hub: LiveFleet) -> None:
+    """The one thing that the server does not see."""
+    for number, text in enumerate(("0-2,2-3", "0,3,2,4", "0,2-1,4")):
+        wrong = success(succeededIndexes=text)
+        assert await refusal(hub, "create", job(wrong, f"order-{number}")) is None
+        with pytest.raises(InvalidSpec, match="in increasing order"):
+            read_spec(job(wrong))
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_names_are_judged_alike(hub: LiveFleet) -> None:
+    for number, (name, spec, good) in enumerate(NAMES):
+        made = job(spec, name)
+        made["metadata"]["namespace"] = f"names-{number}"
+        await hub.send("create", "hub", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": f"names-{number}"}})
+        assert (await refusal(hub, "create", made) is None) == good, (name, spec)
+        if good:
+            read_spec(made)
+        else:
+            with pytest.raises(InvalidSpec, match=r"metadata\.name"):
+                read_spec(made)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_changes_are_judged_alike(hub: LiveFleet) -> None:
+    for number, (old, new, started, good) in enumerate(UPDATES):
+        made = await hub.send("create", "hub", job(old, f"change-{number}"))
+        if started:
+            path = f"/apis/batch.raycp.io/v1alpha1/namespaces/default/batchjobs/change-{number}/status"
+            body = b'{"status":{"startTime":"2026-01-01T00:00:00Z"}}'
+            await hub.clients["hub"].request("PATCH", path, body=body, content_type="application/merge-patch+json")
+            found = await hub.objects("hub", "batch.raycp.io/v1alpha1/BatchJob", "default")
+            made = next(obj for obj in found if obj["metadata"]["name"] == made["metadata"]["name"])
+        fields = await refusal(hub, "update", made | {"spec": job(new)["spec"]})
+        assert (fields is None) == good, (old, new, started, fields)
+        assert (not update_problems(job(old)["spec"], job(new)["spec"], started)) == good, (old, new, started)

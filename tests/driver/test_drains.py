@@ -1,0 +1,140 @@
+"""A cluster is drained: what moves is said first, it moves some at a time, and what can't stays."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import msgspec
+import pytest_asyncio
+from inprocess import CLOCK, Led, fleet_doc, fleet_of, led, until
+
+from raycp.cli.sweep import confirm, held_in, lines
+from raycp.config import FleetDoc
+from raycp.controllers.batchjob.sweeper import CONFIRMED, NAME, RECORD
+from raycp.driver.drains import JobPresence, drain, drained, jobs_in
+from raycp.kube import ClusterClient
+from raycp.protocol.plan import Fleet, Plan
+
+BATCHJOB = ["raycp.controllers.batchjob"]
+JOBS = "batchjobs.batch.raycp.io"
+CRDS = "customresourcedefinitions.apiextensions.k8s.io"
+
+
+class InThisProcess:
+    """``FleetClient`` of a fleet in this process."""
+
+    def __init__(self, fleet: Led) -> None:
+        self.fleet = fleet
+        self.applied = 0
+
+    async def plan(self) -> Plan | None:
+        return self.fleet.leader.plan
+
+    async def apply(self, fleet: Fleet) -> None:
+        self.applied += 1
+        await self.fleet.leader.apply(fleet)
+
+
+def doc_of(*clusters: str) -> FleetDoc:
+    return fleet_doc(["hub", *clusters], BATCHJOB, embedded={"controllers": {"stages": False}})
+
+
+@pytest_asyncio.fixture
+async def fleet() -> AsyncIterator[Led]:
+    async with led() as made:
+        await made.apply(doc_of("east", "west"))
+        yield made
+
+
+async def submit(fleet: Led, name: str, **spec: Any) -> None:
+    template = {"spec": {"restartPolicy": "Never", "containers": [{"name": "main", "image": "busybox"}]}}
+    meta = {"name": name, "namespace": "default"}
+    job = {"apiVersion": "batch.raycp.io/v1alpha1", "kind": "BatchJob", "metadata": meta, "spec": {"template": template, **spec}}
+    await fleet.cluster("hub").api.create(JOBS, job)
+
+
+def pods(fleet: Led, cluster: str) -> list[dict[str, Any]]:
+    return [pod for pod in fleet.cluster(cluster).api.list("pods", "default")[0] if not pod["metadata"].get("deletionTimestamp")]
+
+
+def status(fleet: Led, name: str) -> dict[str, Any]:
+    return (fleet.cluster("hub").api.get(JOBS, "default", name) or {}).get("status") or {}
+
+
+async def succeed(fleet: Led, name: str) -> None:
+    await fleet.cluster("east").api.patch_merge("pods", "default", name, b'{"status":{"phase":"Succeeded"}}', subresource="status")
+
+
+async def hub_client(fleet: Led) -> ClusterClient:
+    plan = fleet.leader.plan
+    assert plan is not None
+    assert plan.hub.connect is not None
+    return await ClusterClient.connect(plan.hub.connect, CLOCK)
+
+
+async def test_the_jobs_of_a_drained_cluster_move_and_those_bound_to_it_stay(fleet: Led) -> None:
+    await submit(fleet, "moves", parallelism=4, completions=4, placement={"clusters": ["east", "west"], "strategy": "Pack"})
+    await submit(fleet, "bound", parallelism=1, completions=1, placement={"clusters": ["east"]})
+    await until(lambda: len(pods(fleet, "east")) == 5)
+    await until(lambda: status(fleet, "moves").get("active") == 4)
+    hub = await hub_client(fleet)
+    said: list[list[JobPresence]] = []
+
+    def progress(left: Sequence[JobPresence]) -> None:
+        said.append(list(left))
+        if [each.job for each in left] == ["default/bound"]:
+            (pod,) = pods(fleet, "east")
+            ending.append(asyncio.ensure_future(succeed(fleet, pod["metadata"]["name"])))
+
+    ending: list[Any] = []
+    try:
+        before = {(each.job, each.cluster, each.pods) for each in await jobs_in(hub, ["east"])}
+        assert before == {("default/moves", "east", 4), ("default/bound", "east", 1)}
+        client = InThisProcess(fleet)
+        assert await drain(client, fleet_of, hub, ["east"], CLOCK, 30.0, progress) == []
+        assert ["default/bound"] in [[each.job for each in left] for left in said], "it stays until it ends"
+        assert len(pods(fleet, "west")) == 4
+        assert status(fleet, "moves").get("failed", 0) == 0
+        assert await drain(client, fleet_of, hub, ["east"], CLOCK, 0.0, progress) == []
+        assert client.applied == 1, "a drained cluster is not applied again"
+    finally:
+        await hub.close()
+    await submit(fleet, "later", parallelism=2, completions=2)
+    await until(lambda: len(pods(fleet, "west")) == 6, what="nothing new is placed there")
+
+
+def test_only_the_named_clusters_are_drained() -> None:
+    made = drained(doc_of("east", "west"), ["east"])
+    assert {row.name: row.drain for row in made.spec.clusters} == {"hub": False, "east": True, "west": False}
+    assert not any(row.drain for row in drained(made, ["east"], drain=False).spec.clusters)
+
+
+async def test_what_the_sweeper_holds_is_shown_and_confirmed_by_the_command(fleet: Led) -> None:
+    hub = fleet.cluster("hub").api
+    await until(lambda: RECORD in ((hub.get(CRDS, "", NAME) or {})["metadata"].get("annotations") or {}))
+    plan = fleet.leader.plan
+    assert plan is not None
+    spec = plan.hub.connect
+    assert spec is not None
+    assert lines(await held_in(spec, CLOCK)) == ["no Pods of dead jobs are held"]
+    await submit(fleet, "j", parallelism=2, completions=2, placement={"clusters": ["east"]})
+    await until(lambda: len(pods(fleet, "east")) == 2)
+    await hub.patch_merge(JOBS, "default", "j", b'{"metadata":{"finalizers":null}}')
+    await hub.delete(JOBS, "default", "j")
+    await hub.patch_merge(CRDS, "", NAME, msgspec.json.encode({"metadata": {"annotations": {"look": "now"}}}))
+    record = await until(lambda: _held(fleet))
+    (line,) = lines(record)
+    assert "cluster east: 2 of 2 Pods, of jobs default/j" in line
+    assert (await confirm(spec, "0" * 12, CLOCK)).held, "that is not what was shown"
+    assert len(pods(fleet, "east")) == 2
+    assert not (await confirm(spec, record.digest, CLOCK)).held
+    assert pods(fleet, "east") == []
+    assert CONFIRMED not in hub.get(CRDS, "", NAME)["metadata"]["annotations"]  # type: ignore[index]
+
+
+async def _held(fleet: Led) -> Any:
+    plan = fleet.leader.plan
+    assert plan is not None
+    assert plan.hub.connect is not None
+    record = await held_in(plan.hub.connect, CLOCK)
+    return record if record.held else None
