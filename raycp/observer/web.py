@@ -120,7 +120,11 @@ def make_app(view: View, known: KnownHosts) -> web.Application:
         return _json(
             {
                 "status": await view.status(),
+                "verdict": await view.verdict(),
+                "attention": await view.attention(),
+                "failing": (await view.errors())["failing"],
                 "ready": await view.ready(),
+                "controllers": await view.controllers(),
                 "clusters": await view.clusters(),
                 "shards": await view.shards(),
                 "workers": await view.workers(),
@@ -140,6 +144,8 @@ def make_app(view: View, known: KnownHosts) -> web.Application:
             web.get("/api/v1/status", status),
             web.get("/api/v1/overview", overview),
             web.get("/api/v1/errors", errors),
+            listing("attention", view.attention),
+            listing("controllers", view.controllers),
             listing("clusters", view.clusters),
             listing("shards", view.shards),
             listing("workers", view.workers),
