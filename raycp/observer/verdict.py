@@ -7,7 +7,7 @@ from enum import StrEnum
 
 import msgspec
 
-from raycp.base.problems import ProblemCode
+from raycp.base.problems import FleetProblem, ProblemCode
 from raycp.protocol.report import FailureReport
 from raycp.protocol.status import NOTES, FleetStatus, ReadinessState, readiness
 
@@ -19,6 +19,12 @@ _MOST = 20
 
 _LONGEST = 300
 """Characters of a sentence."""
+
+_NAMED = 3
+"""Owners of one trouble that a sentence names."""
+
+_OWNED = re.compile(r"((?:shard|standby|worker|cluster|observer) ?[^ :]*): (.*)", re.DOTALL)
+"""A reason that names whose it is, as ``readiness`` writes them."""
 
 _CLASS = re.compile(r"[A-Za-z_][\w.]*( \d{3})?")
 """The class of an error, an API error's with its status: ``TypeError``, ``ApiError 403``."""
@@ -101,11 +107,11 @@ def verdict(status: FleetStatus, rows: Sequence[FailureReport], failing: int, no
     """The sentence of ``status``. ``rows`` are failing objects, ``failing`` counts all, also those that are not among them;
     ``now`` in Unix seconds."""
     found = readiness(status)
-    notes = [_problem(str(each.owner), each.message, each.since, now) for each in status.found if each.code in NOTES - SAID]
+    notes = _sentences((_of_problem(each) for each in status.found if each.code in NOTES - SAID), now)
     failures = _failures(status, rows, failing, now)
     if found.state is not ReadinessState.READY:
-        known = {str(each): _problem(str(each.owner), each.message, each.since, now) for each in status.found}
-        reasons = list(dict.fromkeys(known.get(reason, _cut(reason)) for reason in found.reasons))
+        known = {str(each): _of_problem(each) for each in status.found}
+        reasons = _sentences((known.get(reason) or _of_reason(reason) for reason in found.reasons), now)
         level = VerdictLevel.DEGRADED if found.ready else VerdictLevel.NOT_READY
         return _verdict(level, [*reasons, *(f"failing: {each}" for each in failures)], notes)
     if failures:
@@ -135,9 +141,30 @@ def _verdict(level: VerdictLevel, sentences: list[str], notes: list[str]) -> Ver
     return Verdict(level, level.replace("-", " ").capitalize(), sentences[0], tuple(details))
 
 
-def _problem(owner: str, message: str, since: float, now: float) -> str:
-    when = f" (since {moment(since, now)})" if since else ""
-    return f"{_cut(f'{owner}: {message}' if owner else message)}{when}"
+def _of_problem(problem: FleetProblem) -> tuple[str, str, float]:
+    """Whose it is, what, since when (0: not known)."""
+    return str(problem.owner), problem.message, problem.since
+
+
+def _of_reason(reason: str) -> tuple[str, str, float]:
+    """See ``_of_problem``."""
+    found = _OWNED.fullmatch(reason)
+    return (found[1], found[2], 0.0) if found else ("", reason, 0.0)
+
+
+def _sentences(troubles: Iterable[tuple[str, str, float]], now: float) -> list[str]:
+    """What several have alike is one sentence."""
+    owners: dict[str, dict[str, float]] = {}
+    for owner, message, since in troubles:
+        owners.setdefault(message, {}).setdefault(owner, since)
+    found = []
+    for message, alike in owners.items():
+        names = [name for name in alike if name]
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        whose = f"{', '.join(names[:_NAMED])}{more}: " if names else ""
+        since = min(filter(None, alike.values()), default=0.0)
+        found.append(_cut(f"{whose}{message}") + (f" (since {moment(since, now)})" if since else ""))
+    return found
 
 
 def _cut(text: str) -> str:

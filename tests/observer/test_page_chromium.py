@@ -92,7 +92,7 @@ async def test_every_section_is_filled(devtools: str) -> None:
         assert "90 / 96 slots busy" in text["tiles"]
         assert "website v1/ConfigMap 5 2,000 15 1.5 25 ms 0 15 3" in text["controllers"]
         assert "batchjob batch.raycp.io/v1alpha1/BatchJob 1 400 3 0.3" in text["controllers"]
-        assert "hub hub reachable closed yes 214 7.2 0.6 5.0 ms 2 200 ms ago 0 v1.36.2" in text["clusters"]
+        assert "hub reachable yes 214 7.2 0.6 5.0 ms 2 200 ms ago 0 v1.36.2" in text["clusters"]
         assert "region=east" in text["clusters"]
         assert "raycp.io/cluster" not in text["clusters"]
         assert "batchjob, critical 99.9 % in 1.0 s" in text["slo"]
@@ -123,7 +123,7 @@ async def test_a_failing_controller_is_seen_first(devtools: str) -> None:
 @pytest.mark.parametrize("scheme", RED)
 async def test_workers_that_all_crash_are_red_and_not_ready(devtools: str, scheme: str) -> None:
     async with shown(devtools, PageFleet(crashing_fleet()), dark=scheme == "dark") as (page, _):
-        assert (await page.text("#banner")).startswith("✕ Not ready: worker critical/0: starting")
+        assert (await page.text("#banner")).startswith("✕ Not ready: worker critical/0, worker standard/0, worker standard/1: starting")
         assert "the last 4 workers died within 2 s of their start" in await page.text("#details")
         assert await page.eval("getComputedStyle(document.querySelector('#sentence')).color") == RED[scheme]
         assert (await page.eval("document.title")).startswith("✕ Not ready: ")
@@ -136,8 +136,8 @@ async def test_a_cluster_that_is_down(devtools: str) -> None:
     async with shown(devtools, PageFleet(one_down())) as (page, _):
         assert (await page.text("#banner")).startswith("! Degraded: cluster west-2: connection refused")
         assert await page.text("#clusters tbody tr:first-child") == (
-            "west-2 member unreachable open no 602 – – – 0 41.0 s ago 0 v1.36.2 region=west connection refused: "
-            "https://10.0.7.1:6443, tried again in 8 s"
+            "west-2 unreachable breaker open connection refused: https://10.0.7.1:6443, tried again in 8 s no 602 – – – 0 41.0 s ago 0 "
+            "v1.36.2 region=west"
         )
         await page.eval("document.querySelector('#attention a').click()")
         assert await page.eval("location.search") == "?find=west-2"
@@ -164,7 +164,7 @@ async def test_two_hundred_clusters(devtools: str) -> None:
     rows = "document.querySelectorAll('#clusters tbody tr').length"
     async with shown(devtools, many(down=2)) as (page, _):
         assert "2 unreachable, 2 not synced, of 200" in await page.text("#clusters")
-        assert (await page.text("#clusters tbody tr:first-child")).startswith("edge-198 member unreachable")
+        assert (await page.text("#clusters tbody tr:first-child")).startswith("edge-198 unreachable")
         assert await page.eval(rows) == 25
         await photograph(page, "200-clusters")
         await page.eval("document.querySelector('#clusters button').click()")
@@ -189,7 +189,9 @@ async def test_it_fits_the_window(devtools: str, width: int) -> None:
             await tab.eval(f"document.querySelector('#{name} summary').click()")
         assert await fits(tab), await tab.eval(WIDEST)
         if width == PHONE:
-            await photograph(tab, "phone")
+            await photograph(tab, "phone", whole=False)
+            await tab.eval("document.querySelector('#controllers').scrollIntoView()")
+            await photograph(tab, "phone-tables", whole=False)
 
 
 async def test_the_story_of_an_object_has_its_own_address(devtools: str) -> None:

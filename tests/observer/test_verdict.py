@@ -55,7 +55,7 @@ def test_what_fails_alike_is_one_sentence_and_the_largest_comes_first() -> None:
 
 def test_workers_that_all_crash_are_not_ready() -> None:
     found = verdict(crashing_fleet(), [], 0, WALL)
-    assert str(found) == "Not ready: worker critical/0: starting"
+    assert str(found) == "Not ready: worker critical/0, worker standard/0, worker standard/1: starting"
     assert "pool standard: the last 4 workers died within 2 s of their start (since 13:38 UTC)" in found.details
     assert {row.urgency for row in rows_of(crashing_fleet())} == {Urgency.NOT_READY, Urgency.DEGRADED}
 
@@ -117,7 +117,7 @@ def test_budgets_that_burn_need_attention() -> None:
 
 
 def test_a_sentence_has_a_bound_and_so_have_the_sentences() -> None:
-    many = [FleetProblem(ProblemCode.OTHER, FLEET, f"{number} " + "x" * 5000, SINCE) for number in range(300)]
+    many = [FleetProblem(ProblemCode.OTHER, FLEET, f"{number}: " + "x" * 5000, SINCE) for number in range(300)]
     found = verdict(fleet(NAMES, problems=many), [], 0, WALL)
     assert len(found.details) == 20
     assert found.details[-1] == "and 280 more"
@@ -130,6 +130,12 @@ def test_a_sentence_has_a_bound_and_so_have_the_sentences() -> None:
 )
 def test_the_class_of_an_error(cause: str, found: str) -> None:
     assert error_class(cause) == found
+
+
+def test_what_many_have_alike_is_one_sentence() -> None:
+    down = [FleetProblem(ProblemCode.CLUSTER_UNREACHABLE, ProblemOwner(cluster=name), "refused", SINCE - at * 60) for at, name in enumerate(NAMES)]
+    found = verdict(fleet(NAMES, problems=down), [], 0, WALL)
+    assert (found.text, found.details) == ("cluster hub, cluster east-1, cluster east-2 and 2 more: refused (since 13:34 UTC)", ())
 
 
 def test_a_time_of_another_day_has_its_date() -> None:
