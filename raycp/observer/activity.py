@@ -58,9 +58,7 @@ class Activity:
     def controllers(self, status: FleetStatus, merger: Merger, failures: Sequence[FailureReport]) -> list[Json]:
         """See ``View.controllers``."""
         objects = {
-            (row["cluster"], row["kind"]): values[0]
-            for row, values in merger.rows("raycp_cache_objects")
-            if row["role"] == "shard"
+            (row["cluster"], row["kind"]): values[0] for row, values in merger.rows("raycp_cache_objects") if row["role"] == "shard"
         }
         active, ready = _sums(merger, "raycp_reconcile_active"), _sums(merger, "workqueue_depth")
         bounds = _bounds(merger, "raycp_reconcile_time_seconds")

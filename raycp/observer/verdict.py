@@ -1,4 +1,4 @@
-"""The fleet's state in one sentence, for the status page: what ``/readyz`` says, and what fails although the fleet is ready. Pure."""
+"""The fleet's state in one sentence, for the status page: what ``/readyz`` says, and what fails though the fleet is ready. Pure."""
 
 import datetime
 import re

@@ -14,7 +14,9 @@ async def test_a_controller_at_work() -> None:
     assert [row["per_second"] for row in before] == [None, None], "one sample is no rate"
     await page.work(30, failed=3, seconds=10.0)
     job, website = await page.view.controllers()
-    assert (job["name"], job["kind"], job["clusters"], job["objects"]) == ("batchjob", JOB, 1, 400), "a standby's objects count once"
+    assert (job["name"], job["kind"], job["clusters"], job["objects"]) == ("batchjob", JOB, 1, 400), (
+        "a standby's objects count once"
+    )
     assert (job["per_second"], job["errors_per_second"], job["ready"], job["failing"]) == (3.0, 0.3, 3, 0)
     assert (website["objects"], website["per_second"], website["failing"]) == (2000, 15.0, 2)
     assert 0.01 < website["p99_seconds"] <= 0.025, "in the bucket of 0.02 s"

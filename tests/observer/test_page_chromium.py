@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 from browser import Tab, browser, tab
-from page_views import JOB, NAMES, PageFleet, crashing_fleet, failing_fleet, failure, fleet, objective, one_down, suspect
+from page_views import JOB, NAMES, SINCE, PageFleet, crashing_fleet, failing_fleet, failure, fleet, objective, one_down, suspect
 
 from raycp.base.problems import FleetProblem, ProblemCode, ProblemOwner
 from raycp.observer.web import WebServer, serve
@@ -50,7 +50,10 @@ async def photograph(page: Tab, name: str, *, whole: bool = True) -> None:
         await page.picture(Path(folder) / f"console-{name}.png", whole=whole)
 
 
-WIDEST = "[...document.querySelectorAll('main *')].filter(e => e.getBoundingClientRect().right > innerWidth).map(e => e.outerHTML.slice(0, 90))"
+WIDEST = (
+    "[...document.querySelectorAll('main *')].filter(e => e.getBoundingClientRect().right > innerWidth)"
+    ".map(e => e.outerHTML.slice(0, 90))"
+)
 """What sticks out of the window."""
 
 
@@ -74,7 +77,7 @@ async def test_an_idle_fleet(devtools: str) -> None:
         assert await page.text("#banner") == "✓ Ready: nothing fails in 5 clusters"
         assert await page.eval("document.title") == "✓ Ready: nothing fails in 5 clusters · production"
         assert await open_sections(page) == ["controllers", "clusters", "slo"], "what is idle folds"
-        assert (await page.text("header")).startswith("raycp production leader on node-4 · epoch 3 as of ")
+        assert (await page.text("header")).startswith("raycp production leader on node-4 · epoch 3 as of 13:41:00 UTC")
         await page.eval("document.querySelector('#workers summary').click()")
         assert "standard/1 running 0 / 32" in await page.text("#workers")
         await photograph(page, "idle")
@@ -109,21 +112,38 @@ async def test_every_section_is_filled(devtools: str) -> None:
 
 async def test_a_failing_controller_is_seen_first(devtools: str) -> None:
     page = PageFleet(*failing_fleet())
-    async with shown(devtools, page) as (tab, server):
+    await page.work(30, failed=3)
+    async with shown(devtools, page, width=1060, height=700) as (tab, server):
         sentence = "Failing: controller website, 3 objects in 3 clusters since 13:38 UTC: TypeError at website.py:40"
         assert await tab.text("#sentence") == sentence
         assert await tab.eval("document.title") == f"✕ {sentence} · production"
-        row = "failing west-1/v1/ConfigMap/default/c TypeError: 'NoneType' object is not subscriptable at website.py:40 website 13:38:00 (3 min) 2 in 12 s"
+        row = (
+            "failing west-1/v1/ConfigMap/default/c TypeError: 'NoneType' object is not subscriptable at website.py:40 website "
+            "13:38:00 (3 min) 2 in 2 s"
+        )
         assert row in await tab.text("#attention")
         link = "[...document.querySelectorAll('#attention a')].find(a => a.textContent.startsWith('west-1'))"
         assert await tab.eval(f"{link}.href") == f"{server.url}/#west-1/v1/ConfigMap/default/c"
         await photograph(tab, "failing", whole=False)
 
 
+async def test_a_row_leads_to_its_story(devtools: str) -> None:
+    page = PageFleet(fleet(NAMES), [failure("hub", "hello", object=HELLO, controller="batchjob", next_try=None)])
+    async with shown(devtools, page) as (tab, server):
+        assert "when it changes" in await tab.text("#attention")
+        await tab.eval("document.querySelector('#attention a').click()")
+        await tab.until("document.querySelectorAll('#timeline ol.steps > li').length === 5")
+        assert await tab.eval("location.href") == f"{server.url}/#{HELLO}"
+        assert await tab.eval("document.querySelector('#object').value") == HELLO
+        assert await tab.eval("document.querySelector('#objects').children[0].value") == HELLO, "offered for completion"
+
+
 @pytest.mark.parametrize("scheme", RED)
 async def test_workers_that_all_crash_are_red_and_not_ready(devtools: str, scheme: str) -> None:
     async with shown(devtools, PageFleet(crashing_fleet()), dark=scheme == "dark") as (page, _):
-        assert (await page.text("#banner")).startswith("✕ Not ready: worker critical/0, worker standard/0, worker standard/1: starting")
+        assert (await page.text("#banner")).startswith(
+            "✕ Not ready: worker critical/0, worker standard/0, worker standard/1: starting"
+        )
         assert "the last 4 workers died within 2 s of their start" in await page.text("#details")
         assert await page.eval("getComputedStyle(document.querySelector('#sentence')).color") == RED[scheme]
         assert (await page.eval("document.title")).startswith("✕ Not ready: ")
@@ -153,7 +173,7 @@ def many(down: int) -> PageFleet:
         gone: dict[str, Any] = {"reachable": False, "synced": False, "breaker": "open", "reason": reason}
         status.clusters[at] = msgspec.structs.replace(status.clusters[at], **gone)
     problems = [
-        FleetProblem(ProblemCode.CLUSTER_UNREACHABLE, ProblemOwner(cluster=row.name), reason, 1.0)
+        FleetProblem(ProblemCode.CLUSTER_UNREACHABLE, ProblemOwner(cluster=row.name), reason, SINCE)
         for row in status.clusters
         if not row.reachable
     ]
@@ -195,7 +215,7 @@ async def test_it_fits_the_window(devtools: str, width: int) -> None:
 
 
 async def test_the_story_of_an_object_has_its_own_address(devtools: str) -> None:
-    async with shown(devtools, PageFleet(fleet(NAMES)), f"/#{HELLO}") as (page, _):
+    async with shown(devtools, PageFleet(fleet(NAMES)), f"/#{HELLO}", width=1060, height=560) as (page, _):
         await page.until("document.querySelectorAll('#timeline ol.steps > li').length === 5")
         story = await page.text("#timeline")
         assert "controller batchjob: not queued now" in story
@@ -273,7 +293,9 @@ async def test_hostile_texts_stay_texts(devtools: str) -> None:
     slo = [objective(told, told, 1.0, 61, -0.27)]
     async with shown(devtools, PageFleet(status, [row], slo=slo), f"/?find=%3Cimg#{HELLO}") as (page, _):
         await page.until("document.querySelectorAll('#timeline li').length > 1")
-        assert "TypeError: <img src=x onerror='window.hit=1'><script>window.hit=1</script>\\u202etxt\\u0007" in await page.text("#attention")
+        assert "TypeError: <img src=x onerror='window.hit=1'><script>window.hit=1</script>\\u202etxt\\u0007" in await page.text(
+            "#attention"
+        )
         assert await page.eval("document.images.length + document.scripts.length") == 1, "the page's own script"
         assert await page.eval("window.hit === undefined")
         assert "\u202e" not in await page.text("body")

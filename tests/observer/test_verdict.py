@@ -31,7 +31,9 @@ def test_a_fleet_in_which_nothing_fails() -> None:
 
 
 def test_a_controller_that_fails_is_named_with_its_line() -> None:
-    assert said(*failing_fleet()) == "Failing: controller website, 3 objects in 3 clusters since 13:38 UTC: TypeError at website.py:40"
+    assert (
+        said(*failing_fleet()) == "Failing: controller website, 3 objects in 3 clusters since 13:38 UTC: TypeError at website.py:40"
+    )
 
 
 def test_objects_that_are_not_listed_count() -> None:
@@ -39,7 +41,10 @@ def test_objects_that_are_not_listed_count() -> None:
     assert said(fleet(NAMES), rows, 400).startswith("Failing: controller website, 400 objects in 1 cluster or more since 13:38 UTC")
     mixed = verdict(fleet(NAMES), [*rows, failure("hub", "m", controller="mail", cause="no such list")], 400, WALL)
     assert str(mixed).startswith("Failing: controller website, 50 objects in 1 cluster since")
-    assert mixed.details == ("controller mail, 1 object in 1 cluster since 13:38 UTC: no such list at website.py:40", "349 more objects like these")
+    assert mixed.details == (
+        "controller mail, 1 object in 1 cluster since 13:38 UTC: no such list at website.py:40",
+        "349 more objects like these",
+    )
 
 
 def test_what_fails_alike_is_one_sentence_and_the_largest_comes_first() -> None:
@@ -84,7 +89,9 @@ def test_an_object_that_ends_workers_fails_and_a_suspect_is_a_note() -> None:
 
 
 def test_notes_are_told_and_degrade_nothing() -> None:
-    note = FleetProblem(ProblemCode.OBJECTS_UNREADABLE, ProblemOwner(cluster="hub", kind="v1/Pod"), "2 objects can't be read", SINCE)
+    note = FleetProblem(
+        ProblemCode.OBJECTS_UNREADABLE, ProblemOwner(cluster="hub", kind="v1/Pod"), "2 objects can't be read", SINCE
+    )
     found = verdict(fleet(NAMES, problems=[note]), [], 0, WALL)
     assert found.level is VerdictLevel.READY
     assert found.details == ("cluster hub, kind v1/Pod: 2 objects can't be read (since 13:38 UTC)",)
@@ -105,7 +112,9 @@ def test_a_standby_fleet() -> None:
 
 
 def test_before_the_leader_has_spoken() -> None:
-    assert said(FleetStatus(reasons=["the leader has not sent its status yet"])) == "Not ready: the leader has not sent its status yet"
+    assert (
+        said(FleetStatus(reasons=["the leader has not sent its status yet"])) == "Not ready: the leader has not sent its status yet"
+    )
     assert said(FleetStatus()) == "Not ready: no fleet has been applied yet"
 
 
@@ -126,14 +135,23 @@ def test_a_sentence_has_a_bound_and_so_have_the_sentences() -> None:
 
 @pytest.mark.parametrize(
     ("cause", "found"),
-    [("TypeError: no", "TypeError"), ("KeyError", "KeyError"), ("ApiError 403: pods", "ApiError 403"), ("no such list", ""), ("a b: c", "")],
+    [
+        ("TypeError: no", "TypeError"),
+        ("KeyError", "KeyError"),
+        ("ApiError 403: pods", "ApiError 403"),
+        ("no such list", ""),
+        ("a b: c", ""),
+    ],
 )
 def test_the_class_of_an_error(cause: str, found: str) -> None:
     assert error_class(cause) == found
 
 
 def test_what_many_have_alike_is_one_sentence() -> None:
-    down = [FleetProblem(ProblemCode.CLUSTER_UNREACHABLE, ProblemOwner(cluster=name), "refused", SINCE - at * 60) for at, name in enumerate(NAMES)]
+    down = [
+        FleetProblem(ProblemCode.CLUSTER_UNREACHABLE, ProblemOwner(cluster=name), "refused", SINCE - at * 60)
+        for at, name in enumerate(NAMES)
+    ]
     found = verdict(fleet(NAMES, problems=down), [], 0, WALL)
     assert (found.text, found.details) == ("cluster hub, cluster east-1, cluster east-2 and 2 more: refused (since 13:34 UTC)", ())
 

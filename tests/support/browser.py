@@ -89,7 +89,7 @@ class Tab:
         last = None
         try:
             async with asyncio.timeout(WITHIN):
-                while not (last := await self.eval(script)):
+                while not (last := await self.eval(script)):  # noqa: ASYNC110 - a page has no event of ours
                     await asyncio.sleep(0.02)
         except TimeoutError:
             pytest.fail(f"never true: {script}; the page: {await self.text('body')}")
@@ -118,7 +118,7 @@ class Tab:
     async def picture(self, file: Path, *, whole: bool = False) -> None:
         """A PNG of the window, or of the whole page."""
         found = await self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole, optimizeForSpeed=False)
-        file.write_bytes(base64.b64decode(found["data"]))
+        file.write_bytes(base64.b64decode(found["data"]))  # noqa: ASYNC240
 
 
 @contextlib.asynccontextmanager

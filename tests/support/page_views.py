@@ -58,8 +58,8 @@ def fleet(names: list[str], **fields: Any) -> FleetStatus:
         leader=LeaderStatus(epoch=3, incarnation=2, holder="node-4/leader", since=WALL - 7200.0, lock="configMap"),
         shards=[
             ShardStatus(
-                shard=str(at), member=member.actor_name, state="running", ready=True, node=f"node-{at + 1}", term=4 - at, standbys=1,
-                clusters=[each.name for each in clusters if each.shard == str(at)],
+                shard=str(at), member=member.actor_name, state="running", ready=True, node=f"node-{at + 1}", term=4 - at,
+                standbys=1, clusters=[each.name for each in clusters if each.shard == str(at)],
             )
             for at, member in enumerate(SHARDS)
         ],
@@ -151,7 +151,13 @@ CALL = {"verb": "create", "cluster": "east-1", "path": "/api/v1/namespaces/defau
 STEPS: list[dict[str, Any]] = [
     {"at": WALL - 9.3, "what": "received", "reason": "update", "tier": "critical", "delay": 0.0, "why": "field spec.qosTier"},
     {"at": WALL - 9.2, "what": "handed_out", "worker": "standard/0", "attempt": 1, "waited": 0.00019},
-    {"at": WALL - 9.1, "what": "failed", "seconds": 0.2, "error": "ApiError 403: pods is forbidden", "calls": [CALL | {"status": 403}]},
+    {
+        "at": WALL - 9.1,
+        "what": "failed",
+        "seconds": 0.2,
+        "error": "ApiError 403: pods is forbidden",
+        "calls": [CALL | {"status": 403}],
+    },
     {"at": WALL - 4.1, "what": "handed_out", "worker": "standard/1", "attempt": 2, "waited": 0.0004},
     {"at": WALL - 4.0, "what": "succeeded", "seconds": 0.0103, "calls": [CALL]},
 ]
