@@ -26,7 +26,7 @@ Totals = dict[str, list[float]]
 """Absolute values by name; a histogram's counts per bucket are followed by its sum."""
 
 
-class Sample(msgspec.Struct, frozen=True, gc=False):
+class ActivitySample(msgspec.Struct, frozen=True, gc=False):
     """All totals at one time."""
 
     at: float
@@ -42,7 +42,7 @@ class Activity:
     """One per observer."""
 
     def __init__(self) -> None:
-        self._samples: deque[Sample] = deque()
+        self._samples: deque[ActivitySample] = deque()
 
     def sample(self, merger: Merger, now: float) -> None:
         """Count, where the last count is older than ``PACE``."""
@@ -53,7 +53,7 @@ class Activity:
             calls = _totals(merger, "rest_client_requests_total", "cluster", lambda row: _failed(row["code"]))
             run_seconds = _buckets(merger, "raycp_reconcile_time_seconds", "controller")
             call_seconds = _buckets(merger, "rest_client_request_duration_seconds", "cluster")
-            self._samples.append(Sample(now, runs, run_seconds, calls, call_seconds))
+            self._samples.append(ActivitySample(now, runs, run_seconds, calls, call_seconds))
 
     def controllers(self, status: FleetStatus, merger: Merger, failures: Sequence[FailureReport]) -> list[Json]:
         """See ``View.controllers``."""
@@ -101,7 +101,7 @@ class Activity:
             )
         return rows
 
-    def _rates(self, of: Callable[[Sample], Totals], name: str) -> tuple[float | None, float | None]:
+    def _rates(self, of: Callable[[ActivitySample], Totals], name: str) -> tuple[float | None, float | None]:
         """Per second, all and failed; None before there are two samples."""
         if len(self._samples) < 2:
             return None, None
@@ -109,7 +109,7 @@ class Activity:
         gained = self._gain(of, name) or [0.0, 0.0]
         return round(gained[0] / seconds, 3), round(gained[1] / seconds, 3)
 
-    def _gain(self, of: Callable[[Sample], Totals], name: str) -> list[float]:
+    def _gain(self, of: Callable[[ActivitySample], Totals], name: str) -> list[float]:
         """What was counted since the oldest sample; what was there when a name appeared counts, too."""
         if len(self._samples) < 2:
             return []

@@ -13,7 +13,7 @@ from raycp.observer.activity import Activity
 from raycp.observer.attention import attention
 from raycp.observer.status_feed import SILENT_AFTER, StatusFeed
 from raycp.observer.tables import LaneRates, cluster_rows, shard_rows, worker_rows
-from raycp.observer.verdict import Verdict, verdict
+from raycp.observer.verdict import FleetVerdict, verdict
 from raycp.observer.view import Json
 from raycp.protocol.plan import Plan
 from raycp.protocol.status import Check, LeaderStatus, readiness
@@ -113,7 +113,7 @@ class FleetView:
         rows, failing = self._feed.failures()
         return {"items": msgspec.to_builtins(sorted(rows, key=lambda row: (row.since, row.object))), "failing": failing}
 
-    async def verdict(self) -> Verdict:
+    async def verdict(self) -> FleetVerdict:
         """See ``View.verdict``."""
         return verdict(self._feed.current(), *self._feed.failures(), self._clock.wall())
 

@@ -40,7 +40,7 @@ class VerdictLevel(StrEnum):
     NOT_READY = "not-ready"
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class FleetVerdict(msgspec.Struct, frozen=True):
     """``word`` and ``text`` are the sentence, ``details`` what else is wrong or known, the worst first."""
 
     level: VerdictLevel
@@ -103,7 +103,7 @@ def moment(seconds: float, now: float) -> str:
     return f"{at:%H:%M} UTC" if at.date() == today.date() else f"{at:%Y-%m-%d %H:%M} UTC"
 
 
-def verdict(status: FleetStatus, rows: Sequence[FailureReport], failing: int, now: float) -> Verdict:
+def verdict(status: FleetStatus, rows: Sequence[FailureReport], failing: int, now: float) -> FleetVerdict:
     """The sentence of ``status``. ``rows`` are failing objects, ``failing`` counts all, also those that are not among them;
     ``now`` in Unix seconds."""
     found = readiness(status)
@@ -134,11 +134,11 @@ def _failures(status: FleetStatus, rows: Sequence[FailureReport], failing: int, 
     return [*accused, *sentences]
 
 
-def _verdict(level: VerdictLevel, sentences: list[str], notes: list[str]) -> Verdict:
+def _verdict(level: VerdictLevel, sentences: list[str], notes: list[str]) -> FleetVerdict:
     details = [*sentences[1:], *notes]
     if len(details) > _MOST:
         details[_MOST - 1 :] = [f"and {len(details) - _MOST + 1} more"]
-    return Verdict(level, level.replace("-", " ").capitalize(), sentences[0], tuple(details))
+    return FleetVerdict(level, level.replace("-", " ").capitalize(), sentences[0], tuple(details))
 
 
 def _of_problem(problem: FleetProblem) -> tuple[str, str, float]:

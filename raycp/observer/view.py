@@ -4,7 +4,7 @@ from collections.abc import Collection
 from typing import Any, Protocol
 
 from raycp.metrics.exposition import MetricsPage
-from raycp.observer.verdict import Verdict
+from raycp.observer.verdict import FleetVerdict
 from raycp.protocol.status import Check
 
 Json = dict[str, Any]
@@ -56,7 +56,7 @@ class View(Protocol):
 
     async def slo(self) -> list[Json]: ...
 
-    async def verdict(self) -> Verdict:
+    async def verdict(self) -> FleetVerdict:
         """The fleet's state in one sentence."""
         ...
 

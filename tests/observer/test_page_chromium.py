@@ -50,6 +50,11 @@ async def photograph(page: Tab, name: str, *, whole: bool = True) -> None:
         await page.picture(Path(folder) / f"console-{name}.png", whole=whole)
 
 
+async def said(page: Tab) -> str:
+    """The first line."""
+    return f"{await page.text('#glyph')} {await page.text('#sentence')}"
+
+
 WIDEST = (
     "[...document.querySelectorAll('main *')].filter(e => e.getBoundingClientRect().right > innerWidth)"
     ".map(e => e.outerHTML.slice(0, 90))"
@@ -74,7 +79,8 @@ def busy() -> PageFleet:
 
 async def test_an_idle_fleet(devtools: str) -> None:
     async with shown(devtools, PageFleet(fleet(NAMES), slo=[objective("batchjob", "critical", 1.0, 0, 1.0)])) as (page, _):
-        assert await page.text("#banner") == "✓ Ready: nothing fails in 5 clusters"
+        assert await said(page) == "✓ Ready: nothing fails in 5 clusters"
+        assert await page.text("#said[role=status]") == "Ready: nothing fails in 5 clusters", "for screen readers"
         assert await page.eval("document.title") == "✓ Ready: nothing fails in 5 clusters · production"
         assert await open_sections(page) == ["controllers", "clusters", "slo"], "what is idle folds"
         assert (await page.text("header")).startswith("raycp production leader on node-4 · epoch 3 as of 13:41:00 UTC")
@@ -141,9 +147,7 @@ async def test_a_row_leads_to_its_story(devtools: str) -> None:
 @pytest.mark.parametrize("scheme", RED)
 async def test_workers_that_all_crash_are_red_and_not_ready(devtools: str, scheme: str) -> None:
     async with shown(devtools, PageFleet(crashing_fleet()), dark=scheme == "dark") as (page, _):
-        assert (await page.text("#banner")).startswith(
-            "✕ Not ready: worker critical/0, worker standard/0, worker standard/1: starting"
-        )
+        assert (await said(page)).startswith("✕ Not ready: worker critical/0, worker standard/0, worker standard/1: starting")
         assert "the last 4 workers died within 2 s of their start" in await page.text("#details")
         assert await page.eval("getComputedStyle(document.querySelector('#sentence')).color") == RED[scheme]
         assert (await page.eval("document.title")).startswith("✕ Not ready: ")
@@ -154,10 +158,10 @@ async def test_workers_that_all_crash_are_red_and_not_ready(devtools: str, schem
 
 async def test_a_cluster_that_is_down(devtools: str) -> None:
     async with shown(devtools, PageFleet(one_down())) as (page, _):
-        assert (await page.text("#banner")).startswith("! Degraded: cluster west-2: connection refused")
+        assert (await said(page)).startswith("! Degraded: cluster west-2: connection refused")
         assert await page.text("#clusters tbody tr:first-child") == (
-            "west-2 unreachable breaker open connection refused: https://10.0.7.1:6443, tried again in 8 s no 602 – – – 0 41.0 s ago 0 "
-            "v1.36.2 region=west"
+            "west-2 unreachable breaker open connection refused: https://10.0.7.1:6443, tried again in 8 s no 602 – – – 0 41.0 s "
+            "ago 0 v1.36.2 region=west"
         )
         await page.eval("document.querySelector('#attention a').click()")
         assert await page.eval("location.search") == "?find=west-2"
@@ -215,7 +219,7 @@ async def test_it_fits_the_window(devtools: str, width: int) -> None:
 
 
 async def test_the_story_of_an_object_has_its_own_address(devtools: str) -> None:
-    async with shown(devtools, PageFleet(fleet(NAMES)), f"/#{HELLO}", width=1060, height=560) as (page, _):
+    async with shown(devtools, PageFleet(fleet(NAMES)), f"/#{HELLO}", width=1060, height=640) as (page, _):
         await page.until("document.querySelectorAll('#timeline ol.steps > li').length === 5")
         story = await page.text("#timeline")
         assert "controller batchjob: not queued now" in story
@@ -262,7 +266,7 @@ async def test_an_observer_that_ends_is_unknown(devtools: str) -> None:
     async with shown(devtools, PageFleet(fleet(NAMES))) as (page, server):
         await server.stop()
         await page.until("document.body.dataset.live === 'no'")
-        assert (await page.text("#banner")).startswith("? Unknown: the observer does not answer: ")
+        assert (await said(page)).startswith("? Unknown: the observer does not answer: ")
         assert "What is shown is as of" in await page.text("#details")
         assert (await page.eval("document.title")).startswith("? Unknown")
         page.errors.clear()  # Chromium tells of the refused connection
@@ -270,7 +274,7 @@ async def test_an_observer_that_ends_is_unknown(devtools: str) -> None:
 
 async def test_an_empty_fleet_is_shown_as_such(devtools: str) -> None:
     async with shown(devtools, PageFleet(None)) as (page, _):
-        assert (await page.text("#banner")).startswith("✕ Not ready: the leader has not sent its status to the observer yet")
+        assert (await said(page)).startswith("✕ Not ready: the leader has not sent its status to the observer yet")
         assert "no leader" in await page.text("header")
         assert "the leader has not sent its status" in await page.text("#attention")
         for name in ("slo", "workers"):

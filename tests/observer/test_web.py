@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from raycp.metrics import Merger, Metrics
 from raycp.metrics.exposition import MetricsPage, metrics_page
 from raycp.observer.known_hosts import KnownHosts
-from raycp.observer.verdict import Verdict, VerdictLevel
+from raycp.observer.verdict import FleetVerdict, VerdictLevel
 from raycp.observer.web import WebServer, serve
 from raycp.protocol.status import Check
 
@@ -49,8 +49,8 @@ class SmallView:
     async def controllers(self) -> list[dict[str, Any]]:
         return [{"name": "website", "failing": 400}]
 
-    async def verdict(self) -> Verdict:
-        return Verdict(VerdictLevel.NOT_READY, "Not ready", "2 of 3 synced")
+    async def verdict(self) -> FleetVerdict:
+        return FleetVerdict(VerdictLevel.NOT_READY, "Not ready", "2 of 3 synced")
 
     async def attention(self) -> list[dict[str, Any]]:
         return [{"urgency": "not ready", "cause": "2 of 3 synced"}]
