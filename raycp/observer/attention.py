@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from raycp.observer.verdict import SAID
+from raycp.observer.verdict import SAID, owned
 from raycp.protocol.report import FailureReport
 from raycp.protocol.status import ACCUSED, NOTES, FleetStatus, ReadinessState, readiness
 
@@ -72,7 +72,9 @@ def _problems(status: FleetStatus) -> Iterable[AttentionRow]:
     known = {str(problem) for problem in shown}
     for reason in found.reasons:
         if reason not in known:
-            yield AttentionRow(urgency=worst, what="reason", cause=reason)
+            owner, cause = owned(reason)
+            cluster = owner.removeprefix("cluster ") if owner.startswith("cluster ") else ""
+            yield AttentionRow(urgency=worst, what="reason", cause=cause, owner=owner, cluster=cluster)
 
 
 def _accused(status: FleetStatus) -> Iterable[AttentionRow]:

@@ -97,6 +97,12 @@ def error_class(cause: str) -> str:
     return head if _CLASS.fullmatch(head) else ""
 
 
+def owned(reason: str) -> tuple[str, str]:
+    """Whose a reason of ``readiness`` is, empty where it does not say, and the rest of it."""
+    found = _OWNED.fullmatch(reason)
+    return (found[1], found[2]) if found else ("", reason)
+
+
 def moment(seconds: float, now: float) -> str:
     """Unix seconds as a time of UTC, with the date where it is another day than ``now``."""
     at, today = (datetime.datetime.fromtimestamp(each, datetime.UTC) for each in (seconds, now))
@@ -111,7 +117,7 @@ def verdict(status: FleetStatus, rows: Sequence[FailureReport], failing: int, no
     failures = _failures(status, rows, failing, now)
     if found.state is not ReadinessState.READY:
         known = {str(each): _of_problem(each) for each in status.found}
-        reasons = _sentences((known.get(reason) or _of_reason(reason) for reason in found.reasons), now)
+        reasons = _sentences((known.get(reason) or (*owned(reason), 0.0) for reason in found.reasons), now)
         level = VerdictLevel.DEGRADED if found.ready else VerdictLevel.NOT_READY
         return _verdict(level, [*reasons, *(f"failing: {each}" for each in failures)], notes)
     if failures:
@@ -144,12 +150,6 @@ def _verdict(level: VerdictLevel, sentences: list[str], notes: list[str]) -> Fle
 def _of_problem(problem: FleetProblem) -> tuple[str, str, float]:
     """Whose it is, what, since when (0: not known)."""
     return str(problem.owner), problem.message, problem.since
-
-
-def _of_reason(reason: str) -> tuple[str, str, float]:
-    """See ``_of_problem``."""
-    found = _OWNED.fullmatch(reason)
-    return (found[1], found[2], 0.0) if found else ("", reason, 0.0)
 
 
 def _sentences(troubles: Iterable[tuple[str, str, float]], now: float) -> list[str]:

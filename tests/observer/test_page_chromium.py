@@ -74,7 +74,7 @@ async def open_sections(page: Tab) -> list[str]:
 def busy() -> PageFleet:
     """Work in all lanes, one cluster of five is down, one objective has spent its budget, one controller fails."""
     slo = [objective("batchjob", "critical", 1.0, 12, 0.75), objective("echo", "all", 10.0, 61, -0.27)]
-    return PageFleet(one_down(), failing_fleet()[1], slo=slo, lanes=BUSY)
+    return PageFleet(one_down(), failing_fleet()[1], failing=400, slo=slo, lanes=BUSY)
 
 
 async def test_an_idle_fleet(devtools: str) -> None:
@@ -97,9 +97,11 @@ async def test_every_section_is_filled(devtools: str) -> None:
         for name in ("story", "leadership", "shards", "workers"):
             await tab.eval(f"document.querySelector('#{name} summary').click()")
         text = {name: await tab.text(f"#{name}") for name in ("tiles", *await open_sections(tab))}
-        assert "3 objects failing 4 / 5 clusters reachable 4 / 5 clusters synced" in text["tiles"]
+        assert "400 objects failing 4 / 5 clusters reachable 4 / 5 clusters synced" in text["tiles"]
         assert "90 / 96 slots busy" in text["tiles"]
-        assert "website v1/ConfigMap 5 2,000 15 1.5 25 ms 0 15 3" in text["controllers"]
+        assert "397 failing objects more" in text["attention"], "some of many that fail alike are listed"
+        assert await tab.eval("document.querySelectorAll('#controllers polyline').length") == 2
+        assert "website v1/ConfigMap 5 2,000 15 1.5 25 ms 0 15 ≥ 3" in text["controllers"]
         assert "batchjob batch.raycp.io/v1alpha1/BatchJob 1 400 3 0.3" in text["controllers"]
         assert "hub reachable yes 214 7.2 0.6 5.0 ms 2 200 ms ago 0 v1.36.2" in text["clusters"]
         assert "region=east" in text["clusters"]
@@ -281,6 +283,14 @@ async def test_an_empty_fleet_is_shown_as_such(devtools: str) -> None:
             await page.eval(f"document.querySelector('#{name} summary').click()")
         assert "has no objectives yet" in await page.text("#slo")
         assert "none" in await page.text("#workers")
+
+
+async def test_a_standby_fleet(devtools: str) -> None:
+    async with shown(devtools, PageFleet(fleet(NAMES, following="raycp-blue", leader=msgspec.UNSET))) as (page, _):
+        assert await said(page) == "✓ Ready: stands by for raycp-blue, and may take over"
+        assert "stands by for raycp-blue" in await page.text("header")
+        await page.eval("document.querySelector('#leadership summary').click()")
+        assert "stands by for raycp-blue" in await page.text("#leadership")
 
 
 MARKUP = "<img src=x onerror='window.hit=1'><script>window.hit=1</script>"

@@ -62,7 +62,9 @@ def test_workers_that_all_crash_are_not_ready() -> None:
     found = verdict(crashing_fleet(), [], 0, WALL)
     assert str(found) == "Not ready: worker critical/0, worker standard/0, worker standard/1: starting"
     assert "pool standard: the last 4 workers died within 2 s of their start (since 13:38 UTC)" in found.details
-    assert {row.urgency for row in rows_of(crashing_fleet())} == {Urgency.NOT_READY, Urgency.DEGRADED}
+    rows = rows_of(crashing_fleet())
+    assert {row.urgency for row in rows} == {Urgency.NOT_READY, Urgency.DEGRADED}
+    assert (rows[0].owner, rows[0].cause) == ("worker critical/0", "starting")
 
 
 def test_a_cluster_that_is_down_degrades_and_hides_no_failure() -> None:

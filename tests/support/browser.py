@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,9 @@ FLAGS = [
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync", "--hide-scrollbars", "--remote-debugging-port=0"),
 ]
+STARTS_WITHIN = 60.0
+"""Seconds for Chromium's start."""
+
 WITHIN = 20.0
 """Seconds for anything that a page is waited for."""
 
@@ -34,25 +38,28 @@ def browser(home: Path) -> Iterator[str]:
         if os.environ.get("CI") == "true":
             pytest.fail("chromium is missing: make tools")
         pytest.skip("no chromium: make tools")
-    process = subprocess.Popen(
-        [CHROMIUM, *FLAGS, f"--user-data-dir={home / 'profile'}"], stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "HOME": str(home)}, start_new_session=True,
-    )  # fmt: skip
+    with (home / "chromium.log").open("wb") as log:
+        process = subprocess.Popen(
+            [CHROMIUM, *FLAGS, f"--user-data-dir={home / 'profile'}"], stdout=log, stderr=log,
+            env={**os.environ, "HOME": str(home)}, start_new_session=True,
+        )  # fmt: skip
     try:
-        assert process.stderr is not None
-        said = []
-        for line in process.stderr:
-            said.append(line)
-            if "DevTools listening on " in line:
-                break
-        else:
-            pytest.fail(f"chromium has ended: {said}")
-        yield said[-1].partition("DevTools listening on ")[2].strip()
+        yield _address(process, home)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        process.stderr.close() if process.stderr else None
+
+
+def _address(process: "subprocess.Popen[bytes]", home: Path) -> str:
+    """Where DevTools listens: Chromium writes port and path into a file."""
+    deadline = time.monotonic() + STARTS_WITHIN
+    while process.poll() is None and time.monotonic() < deadline:
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            port, path = (home / "profile" / "DevToolsActivePort").read_text().split()
+            return f"ws://127.0.0.1:{port}{path}"
+        time.sleep(0.02)
+    pytest.fail(f"chromium does not start: {(home / 'chromium.log').read_text(errors='replace')}")
 
 
 class Tab:
