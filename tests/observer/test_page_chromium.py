@@ -101,8 +101,8 @@ async def test_every_section_is_filled(devtools: str) -> None:
         assert "90 / 96 slots busy" in text["tiles"]
         assert "397 failing objects more" in text["attention"], "some of many that fail alike are listed"
         assert await tab.eval("document.querySelectorAll('#controllers polyline').length") == 2
-        assert "website v1/ConfigMap 5 2,000 15 1.5 25 ms 0 15 ≥ 3" in text["controllers"]
-        assert "batchjob batch.raycp.io/v1alpha1/BatchJob 1 400 3 0.3" in text["controllers"]
+        assert "website v1/ConfigMap 5 2,000 ≥ 3 15 1.5 25 ms 0 15" in text["controllers"]
+        assert "batchjob batch.raycp.io/v1alpha1/BatchJob 1 400 0 3 0.3" in text["controllers"]
         assert "hub reachable yes 214 7.2 0.6 5.0 ms 2 200 ms ago 0 v1.36.2" in text["clusters"]
         assert "region=east" in text["clusters"]
         assert "raycp.io/cluster" not in text["clusters"]

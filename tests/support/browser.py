@@ -105,8 +105,9 @@ class Tab:
     async def open(self, url: str, *, width: int = 1300, height: int = 1100, dark: bool = False) -> None:
         """Load a page in a window of that size."""
         await self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600)
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        await self.call("Emulation.setEmulatedMedia", features=[scheme])
+        wishes = {"prefers-color-scheme": "dark" if dark else "light", "prefers-reduced-motion": "reduce"}
+        features = [{"name": name, "value": value} for name, value in wishes.items()]
+        await self.call("Emulation.setEmulatedMedia", features=features)
         await self.call("Page.navigate", url=url)
 
     async def text(self, selector: str) -> str:
