@@ -7,6 +7,7 @@ Needs Debian's chromium (``make tools``). Where it is missing the tests are skip
 import contextlib
 import os
 import re
+import statistics
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ from raycp.observer.web import WebServer, serve
 PHONE = 390
 HELLO = f"hub/{JOB}/default/hello"
 RED = {"light": "rgb(180, 35, 24)", "dark": "rgb(249, 112, 102)"}
+LISTED = 26 * 50
+"""Failing objects that a fleet with 200 clusters and 26 shards lists at most."""
+
 BUSY = {"critical": 3, "standard": 140, "background": 612}
 
 
@@ -171,7 +175,7 @@ async def test_a_cluster_that_is_down(devtools: str) -> None:
         await photograph(page, "one-down")
 
 
-def many(down: int) -> PageFleet:
+def many(down: int, failing: int = 0) -> PageFleet:
     names = ["hub", *(f"edge-{number:03}" for number in range(1, 200))]
     status = fleet(names)
     reason = "connection refused"
@@ -183,7 +187,8 @@ def many(down: int) -> PageFleet:
         for row in status.clusters
         if not row.reachable
     ]
-    return PageFleet(msgspec.structs.replace(status, problems=problems))
+    listed = [failure(names[at % 200], f"c{at}") for at in range(min(failing, LISTED))]
+    return PageFleet(msgspec.structs.replace(status, problems=problems), listed, failing)
 
 
 async def test_two_hundred_clusters(devtools: str) -> None:
@@ -201,6 +206,20 @@ async def test_two_hundred_clusters(devtools: str) -> None:
         assert "edge-117" in await page.text("#clusters")
         await page.eval("document.querySelector('#find').value = ''; filter('')")
         assert "clusters" not in await open_sections(page)
+
+
+@pytest.mark.wide
+async def test_a_large_fleet_in_trouble_is_shown_within_a_second(devtools: str) -> None:
+    """200 clusters, five of them down, and 10 000 failing objects: from the request of the page until its tables are filled."""
+    large = many(down=5, failing=10_000)
+    await large.work(30, failed=3)
+    seconds = []
+    for _ in range(5):
+        async with shown(devtools, large) as (page, _server):
+            assert "10,000 objects failing" in await page.text("#tiles")
+            seconds.append(await page.eval("performance.getEntriesByName('shown')[0].startTime / 1000"))
+    print(f"seconds until shown: {seconds}")
+    assert statistics.median(seconds) <= 1.0, seconds
 
 
 @pytest.mark.parametrize("width", [PHONE, 320, 768, 1300])
