@@ -72,9 +72,9 @@ def _problems(status: FleetStatus) -> Iterable[AttentionRow]:
     known = {str(problem) for problem in shown}
     for reason in found.reasons:
         if reason not in known:
-            owner, cause = owned(reason)
-            cluster = owner.removeprefix("cluster ") if owner.startswith("cluster ") else ""
-            yield AttentionRow(urgency=worst, what="reason", cause=cause, owner=owner, cluster=cluster)
+            whose, cause = owned(reason)
+            cluster = whose.removeprefix("cluster ") if whose.startswith("cluster ") else ""
+            yield AttentionRow(urgency=worst, what="reason", cause=cause, owner=whose, cluster=cluster)
 
 
 def _accused(status: FleetStatus) -> Iterable[AttentionRow]:
