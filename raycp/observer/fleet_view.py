@@ -9,8 +9,11 @@ import msgspec
 from raycp.base.clock import Clock
 from raycp.metrics import Merger
 from raycp.metrics.exposition import MetricsPage, metrics_page
-from raycp.observer.status_feed import StatusFeed
+from raycp.observer.activity import Activity
+from raycp.observer.attention import attention
+from raycp.observer.status_feed import SILENT_AFTER, StatusFeed
 from raycp.observer.tables import LaneRates, cluster_rows, shard_rows, worker_rows
+from raycp.observer.verdict import FleetVerdict, verdict
 from raycp.observer.view import Json
 from raycp.protocol.plan import Plan
 from raycp.protocol.status import ACCUSED, Check, LeaderStatus, readiness
@@ -47,6 +50,8 @@ class FleetView:
         self._shards = shards
         self._plan = plan
         self._rates = LaneRates()
+        self._activity = Activity()
+        self._complete_by = clock.now() + SILENT_AFTER
         self._page = asyncio.Lock()
 
     async def metrics(self, accept: str = "", accept_encoding: str = "", names: Collection[str] = ()) -> MetricsPage:
@@ -77,7 +82,15 @@ class FleetView:
 
     async def clusters(self) -> list[Json]:
         """See ``View.clusters``."""
-        return cluster_rows(self._feed.current())
+        status = self._feed.current()
+        self._sample()
+        calls = self._activity.of_clusters(status, self._merger)
+        return [row | lately for row, lately in zip(cluster_rows(status), calls, strict=True)]
+
+    async def controllers(self) -> list[Json]:
+        """See ``View.controllers``."""
+        self._sample()
+        return self._activity.controllers(self._feed.current(), self._merger, self._feed.failures()[0])
 
     async def shards(self) -> list[Json]:
         """See ``View.shards``."""
@@ -102,6 +115,15 @@ class FleetView:
         problems = [problem for problem in self._feed.current().found if problem.code not in ACCUSED]
         return {"items": items, "failing": failing, "problems": msgspec.to_builtins(problems)}
 
+    async def verdict(self) -> FleetVerdict:
+        """See ``View.verdict``."""
+        return verdict(self._feed.current(), *self._feed.failures(), self._clock.wall())
+
+    async def attention(self) -> list[Json]:
+        """See ``View.attention``."""
+        rows = attention(self._feed.current(), self._feed.failures()[0], self._book.report())
+        return [msgspec.to_builtins(row) for row in rows]
+
     async def timeline(self, cluster: str, kind: str, namespace: str, name: str) -> Json | None:
         """See ``View.timeline``: the shard that watches the cluster answers."""
         plan = self._plan()
@@ -112,3 +134,8 @@ class FleetView:
         answer = await self._shards.timeline(actor, cluster, kind, namespace, name)
         found = msgspec.json.decode(answer) if answer is not None else None
         return found if isinstance(found, dict) else None
+
+    def _sample(self) -> None:
+        """While the members of a new observer report for the first time, what they had counted before is no rate."""
+        if self._feed.complete() or self._clock.now() > self._complete_by:
+            self._activity.sample(self._merger, self._clock.now())

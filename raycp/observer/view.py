@@ -4,6 +4,7 @@ from collections.abc import Collection
 from typing import Any, Protocol
 
 from raycp.metrics.exposition import MetricsPage
+from raycp.observer.verdict import FleetVerdict
 from raycp.protocol.status import Check
 
 Json = dict[str, Any]
@@ -15,11 +16,18 @@ class View(Protocol):
     ``status()`` is ``raycp.protocol.status.FleetStatus`` as JSON, with ``now`` (Unix seconds), and with ``alive`` and ``node`` in
     ``leader``. List items of the other calls:
 
-    - clusters: ``name, role, reachable, breaker, synced, objects, lag_seconds, shard, version, labels``;
+    - clusters: ``name, role, reachable, breaker, synced, objects, lag_seconds, shard, version, labels``, and of the requests of
+      reconcilers to it ``requests_per_second, errors_per_second, p99_seconds, in_flight``;
+    - controllers: ``name, kind, clusters, objects, per_second, errors_per_second, p99_seconds, active, ready, failing``, the
+      last of those that ``errors`` lists;
     - shards: ``name, term, generation, node, state, clusters, standby, memory_bytes, permit_left_seconds``;
     - workers: ``name, tier, node, slots, active, state, memory_bytes``;
     - lanes: ``tier, depth, delayed, in_work, oldest_ready_seconds, per_second, share``;
+    - attention: ``urgency, what, cause, owner, cluster, controller, object, frame, since, attempts, nextTry``
+      (``raycp.observer.attention.AttentionRow``);
     - slo: what ``raycp.slo`` reports per objective (``docs/slo.md``).
+
+    Rates and ``p99_seconds`` are those of the last minute, or since someone began to ask; None before.
     """
 
     async def metrics(self, accept: str = "", accept_encoding: str = "", names: Collection[str] = ()) -> MetricsPage:
@@ -39,6 +47,8 @@ class View(Protocol):
 
     async def clusters(self) -> list[Json]: ...
 
+    async def controllers(self) -> list[Json]: ...
+
     async def shards(self) -> list[Json]: ...
 
     async def workers(self) -> list[Json]: ...
@@ -46,6 +56,14 @@ class View(Protocol):
     async def lanes(self) -> list[Json]: ...
 
     async def slo(self) -> list[Json]: ...
+
+    async def verdict(self) -> FleetVerdict:
+        """The fleet's state in one sentence."""
+        ...
+
+    async def attention(self) -> list[Json]:
+        """What is wrong, row by row."""
+        ...
 
     async def errors(self) -> Json:
         """``items``: failing objects as ``raycp.protocol.report.FailureReport``, the oldest failure first; ``failing`` counts all,

@@ -154,7 +154,11 @@ def make_app(view: View, known: KnownHosts, access: ObserverAccess) -> web.Appli
         return _json(
             {
                 "status": await view.status(),
+                "verdict": await view.verdict(),
+                "attention": await view.attention(),
+                "failing": (await view.errors())["failing"],
                 "ready": await view.ready(),
+                "controllers": await view.controllers(),
                 "clusters": await view.clusters(),
                 "shards": await view.shards(),
                 "workers": await view.workers(),
@@ -175,6 +179,8 @@ def make_app(view: View, known: KnownHosts, access: ObserverAccess) -> web.Appli
             web.get("/api/v1/status", status),
             web.get("/api/v1/overview", overview),
             web.get("/api/v1/errors", errors),
+            listing("attention", view.attention),
+            listing("controllers", view.controllers),
             listing("clusters", view.clusters),
             listing("shards", view.shards),
             listing("workers", view.workers),

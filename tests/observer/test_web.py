@@ -12,6 +12,7 @@ from raycp.config.observer import ObserverSpec
 from raycp.metrics import Merger, Metrics
 from raycp.metrics.exposition import MetricsPage, metrics_page
 from raycp.observer.known_hosts import KnownHosts
+from raycp.observer.verdict import FleetVerdict, VerdictLevel
 from raycp.observer.web import WebServer, serve
 from raycp.protocol.status import Check
 
@@ -45,6 +46,15 @@ class SmallView:
 
     async def clusters(self) -> list[dict[str, Any]]:
         return [{"name": "east", "role": "member", "reachable": True, "synced": False, "objects": 12}]
+
+    async def controllers(self) -> list[dict[str, Any]]:
+        return [{"name": "website", "failing": 400}]
+
+    async def verdict(self) -> FleetVerdict:
+        return FleetVerdict(VerdictLevel.NOT_READY, "Not ready", "2 of 3 synced")
+
+    async def attention(self) -> list[dict[str, Any]]:
+        return [{"urgency": "not ready", "cause": "2 of 3 synced"}]
 
     async def shards(self) -> list[dict[str, Any]]:
         return []
@@ -107,7 +117,7 @@ async def test_health_and_readiness_as_a_kube_apiserver(site: Site) -> None:
 
 async def test_the_json_lists(site: Site) -> None:
     session = site[2]
-    for name in ("clusters", "shards", "workers", "lanes", "slo"):
+    for name in ("attention", "controllers", "clusters", "shards", "workers", "lanes", "slo"):
         async with session.get(f"/api/v1/{name}") as answer:
             assert isinstance((await answer.json())[name], list)
     async with session.get("/api/v1/errors") as answer:
@@ -116,6 +126,8 @@ async def test_the_json_lists(site: Site) -> None:
         overview = await answer.json()
     assert overview["status"]["leader"]["epoch"] == 3
     assert overview["ready"][1]["reason"] == "2 of 3 synced"
+    assert overview["verdict"] == {"level": "not-ready", "word": "Not ready", "text": "2 of 3 synced", "details": []}
+    assert overview["failing"] == 400
     async with session.get("/api/v1/nothing") as answer:
         assert (answer.status, (await answer.json())["error"]) == (404, "Not Found")
 
