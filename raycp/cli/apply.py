@@ -4,18 +4,13 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from raycp.base.clock import SystemClock
 from raycp.base.release import UPGRADE
-from raycp.cli.drain import add_timeout, announce, progress, stayed
+from raycp.cli.drain import add_timeout, vacate
 from raycp.cli.errors import FAILED, BadInput, CliError
 from raycp.cli.fleets import add_address, add_file, at_ray, client_of, existing, run_async, search_of
-from raycp.cli.hub_access import connected, hub_of_plan
 from raycp.cli.printer import say
 from raycp.cli.run import readiness, summary
 from raycp.config import diff, load_fleet
-from raycp.driver.drains import JobPresence, drain, jobs_in
-from raycp.driver.fleet_client import FleetClient
-from raycp.protocol.plan import Plan
 
 
 def add_parser(subparsers: Any) -> None:
@@ -62,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
             return 0
         say("\n".join(changes) or "~ controllers' declarations")
         leaving = [each.name for each in before.doc.members if each.name not in {kept.name for kept in doc.spec.clusters}]
-        if leaving and not args.no_drain and not _drained(args, client, plan, leaving, search):
+        if leaving and not args.no_drain and not vacate(args, client, plan, leaving, search):
             return FAILED
         if args.dry_run:
             say(f"dry run: nothing was changed; generation {before.generation} would become {fleet.generation}")
@@ -75,24 +70,3 @@ def run(args: argparse.Namespace) -> int:
     say(summary(status))
     return 0
 
-
-def _drained(args: argparse.Namespace, client: FleetClient, plan: Plan, leaving: list[str], search: list[Path]) -> bool:
-    """Whether no job has Pods in the clusters that the file no longer has. They are moved out of them first, while the fleet still
-    reaches these; with ``--dry-run`` it is only said what would move."""
-    from raycp.driver.fleet_builder import build_fleet
-
-    spec, clock = hub_of_plan(plan), SystemClock()
-
-    async def work() -> list[JobPresence]:
-        async with connected(spec, "raycp-apply", clock) as hub:
-            found = await jobs_in(hub, leaving)
-            announce(found, leaving)
-            if args.dry_run or not found:
-                return []
-            build = lambda changed: build_fleet(changed, args.config, search)  # noqa: E731
-            return await drain(client, build, hub, leaving, clock, args.drain_timeout, progress)
-
-    left = run_async(work())
-    if stayed(left):
-        say(f"the fleet keeps {', '.join(leaving)}, drained: repeat the command, or remove at once with --no-drain", error=True)
-    return not left

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from raycp.base.clock import SystemClock
@@ -12,7 +13,8 @@ from raycp.cli.fleets import add_address, add_file, add_working_dir, at_ray, cli
 from raycp.cli.hub_access import connected, hub_of_plan
 from raycp.cli.printer import say
 from raycp.config import load_fleet
-from raycp.driver.drains import JobPresence, drain, drained, jobs_in
+from raycp.driver.drains import ChangesFleet, JobPresence, drain, drained, jobs_in
+from raycp.protocol.plan import Plan
 
 SHOWN = 20
 """Jobs that are named one by one."""
@@ -97,17 +99,21 @@ def announce(found: Sequence[JobPresence], clusters: Sequence[str]) -> None:
     if not found:
         say(f"no job has Pods in {', '.join(clusters)}")
         return
-    pods = sum(each.pods for each in found)
-    say(f"to move: {pods} Pods of {len({each.job for each in found})} jobs, of each job some at a time (placement.maxMoving):")
+    say(f"to move: {_counted(found)}, of each job some at a time (placement.maxMoving):")
     say("\n".join(f"  {each}" for each in found[:SHOWN]))
     if len(found) > SHOWN:
         say(f"  and {len(found) - SHOWN} more")
 
 
+def _counted(found: Sequence[JobPresence]) -> str:
+    pods, jobs = sum(each.pods for each in found), len({each.job for each in found})
+    return f"{pods} Pod{'' if pods == 1 else 's'} of {jobs} job{'' if jobs == 1 else 's'}"
+
+
 def progress(left: Sequence[JobPresence]) -> None:
     """Say how many are left."""
     if left:
-        say(f"{sum(each.pods for each in left)} Pods of {len({each.job for each in left})} jobs are to leave")
+        say(f"still to leave: {_counted(left)}")
 
 
 def stayed(left: Sequence[JobPresence]) -> int:
@@ -115,3 +121,25 @@ def stayed(left: Sequence[JobPresence]) -> int:
     for each in left[:SHOWN]:
         say(f"error: {each}: stays, since no other cluster takes it or it has not ended yet", error=True)
     return FAILED if left else 0
+
+
+def vacate(args: argparse.Namespace, fleet: ChangesFleet, plan: Plan, leaving: list[str], search: list[Path]) -> bool:
+    """For ``apply``: whether no job has Pods in the clusters that its file no longer has. They are moved out of them first, while
+    the fleet still reaches these; with ``--dry-run`` it is only said what would move."""
+    from raycp.driver.fleet_builder import build_fleet
+
+    spec, clock = hub_of_plan(plan), SystemClock()
+
+    async def work() -> list[JobPresence]:
+        async with connected(spec, "raycp-apply", clock) as hub:
+            found = await jobs_in(hub, leaving)
+            announce(found, leaving)
+            if args.dry_run or not found:
+                return []
+            build = lambda changed: build_fleet(changed, args.config, search)  # noqa: E731
+            return await drain(fleet, build, hub, leaving, clock, args.drain_timeout, progress)
+
+    left = run_async(work())
+    if stayed(left):
+        say(f"the fleet keeps {', '.join(leaving)}, drained: repeat the command, or remove at once with --no-drain", error=True)
+    return not left

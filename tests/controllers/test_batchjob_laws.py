@@ -5,6 +5,7 @@ import random
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_batchjob_plan import World, spec, specs
@@ -386,3 +387,31 @@ def test_a_drained_cluster_keeps_its_pods_while_no_other_takes_them() -> None:
     world.draining.add("a")
     run(world, 3)
     assert len(clusters_of(world)) == 2
+
+
+@pytest.mark.parametrize("why", ["lost", "forgotten", "refuses", "drained"])
+def test_a_job_of_one_cluster_moves_as_a_whole_when_it_has_to(why: str) -> None:
+    """Also when some of it has succeeded there already."""
+    rules = {"strategy": "Single", "clusters": ["a", "b"], "onUnreachable": "Replace", "unreachableTolerationSeconds": 0}
+    world = Ground(spec(parallelism=1, completions=2, completionMode="Indexed", placement=rules), ("a", "b"))
+    run(world, 2)
+    world.end(("a", "job-0-0"), "Succeeded")
+    forgotten = frozenset({"a"} if why == "forgotten" else ())
+    if why == "refuses":
+        world.refusing["a"] = "PodsRefused"
+    run(world)
+    if why in ("lost", "forgotten"):
+        world.hidden.add("a")
+        run(world)
+        world.now += PERMIT + 2
+    elif why == "drained":
+        world.draining.add("a")
+    for _ in range(3):
+        job = Job("uid", world.spec, world.status, 1, forgotten)
+        world.status = plan(job, world.seen(), world.clusters(), world.now).status if forgotten else world.status
+        run(world)
+        for key, pod in list(world.pods.items()):
+            if pod.given_up:
+                world.end(key, "Failed")
+    assert clusters_of(world)[1] == "b"
+    assert (world.status["succeeded"], world.status["failed"]) == (1, 0)

@@ -1,13 +1,17 @@
 """A cluster is drained: what moves is said first, it moves some at a time, and what can't stays."""
 
+import argparse
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 import pytest_asyncio
 from inprocess import CLOCK, Led, fleet_doc, fleet_of, led, until
 
+from raycp.cli.drain import vacate
 from raycp.cli.sweep import confirm, held_in, lines
 from raycp.config import FleetDoc
 from raycp.controllers.batchjob.sweeper import CONFIRMED, NAME, RECORD
@@ -101,6 +105,23 @@ async def test_the_jobs_of_a_drained_cluster_move_and_those_bound_to_it_stay(fle
         await hub.close()
     await submit(fleet, "later", parallelism=2, completions=2)
     await until(lambda: len(pods(fleet, "west")) == 6, what="nothing new is placed there")
+
+
+async def test_before_a_cluster_leaves_it_is_said_which_jobs_have_pods_there(
+    fleet: Led, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    await submit(fleet, "j", parallelism=3, completions=3, placement={"clusters": ["east"]})
+    await until(lambda: len(pods(fleet, "east")) == 3)
+    client, plan = InThisProcess(fleet), fleet.leader.plan
+    assert plan is not None
+    for options, names, vacated, shown in (
+        ({"dry_run": True}, ["east"], True, "to move: 3 Pods of 1 job, of each job some at a time"),
+        ({"dry_run": False, "drain_timeout": 1.0}, ["west"], True, "no job has Pods in west"),
+    ):
+        args = argparse.Namespace(config=tmp_path / "fleet.yaml", **options)
+        assert await asyncio.to_thread(vacate, args, client, plan, names, []) == vacated
+        assert shown in capsys.readouterr().out
+    assert client.applied == 0
 
 
 def test_only_the_named_clusters_are_drained() -> None:

@@ -64,10 +64,7 @@ def _place(step: JobStep, homeless: list[int]) -> None:
     if not homeless:
         return
     record = step.record
-    existing: dict[str, int] = {}
-    for cluster in record.assigned.values():
-        existing[cluster] = existing.get(cluster, 0) + 1
-    demand = Demand(step.job.uid, len(homeless), rules_of(step.spec.placement), existing, frozenset(step.used()))
+    demand = Demand(step.job.uid, len(homeless), rules_of(step.spec.placement), step.load(), frozenset(step.used()))
     decision = place(demand, [_candidate(step, cluster) for cluster in step.clusters.values()], step.now)
     left = iter(homeless)
     for cluster, count in decision.assigned.items():

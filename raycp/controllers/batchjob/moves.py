@@ -88,10 +88,9 @@ def _with_a_place(step: JobStep, pods: list[JobPod], full: Callable[[JobCluster]
     if not pods:
         return []
     record = step.record
-    existing = Counter(record.assigned.values())
-    moving = {pod.cluster for pod in pods}
     homes = Counter(pod.cluster for pod in pods)
-    stays = {name for name in step.used() if name not in moving or existing[name] > homes[name]}
+    existing = step.load() - homes
+    stays = {name for name in step.used() if name not in homes or existing[name]}
     others = [
         candidate_of(cluster)
         for cluster in step.clusters.values()

@@ -1,5 +1,6 @@
 """``JobStep``: one step of planning a job: what is seen, what is remembered, and what is decided so far."""
 
+from collections import Counter
 from collections.abc import Iterable
 
 from raycp.controllers.batchjob.job import POLL, Job, JobCluster, JobPlan
@@ -65,11 +66,23 @@ class JobStep:
         return {index for index, cluster in self.record.assigned.items() if not self.visible(cluster)}
 
     def used(self) -> set[str]:
-        """Clusters that have run Pods of the job, or will: not those that its Pods leave."""
+        """Clusters that have run Pods of the job, or will: not those that it has to leave, or has left."""
         record = self.record
-        touched = {name for name, tally in record.clusters.items() if tally.succeeded or tally.failed}
-        touched |= {cluster for index, cluster in record.assigned.items() if index not in record.tally(cluster).standing.leaving}
-        return touched - {name for name, cluster in self.clusters.items() if cluster.draining}
+        runs = {cluster for index, cluster in record.assigned.items() if index not in record.tally(cluster).standing.leaving}
+        left = {name for name, cluster in self.clusters.items() if cluster.draining}
+        touched = set(runs)
+        for name, tally in record.clusters.items():
+            if tally.succeeded or tally.failed:
+                touched.add(name)
+            gone = not self.visible(name) and (tally.standing.replaced or name in self.job.forgotten)
+            if name not in runs and (gone or tally.standing.refusal is not None):
+                left.add(name)
+        return touched - left
+
+    def load(self) -> Counter[str]:
+        """Unfinished indexes by the cluster that they are assigned to, without those of clusters that are drained."""
+        drained = {name for name, cluster in self.clusters.items() if cluster.draining}
+        return Counter(cluster for cluster in self.record.assigned.values() if cluster not in drained)
 
     def eligible(self) -> list[str]:
         """The clusters in which the job may run, reachable or not, by their names."""
