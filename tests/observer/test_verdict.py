@@ -176,7 +176,8 @@ CASES: dict[str, tuple[PageFleet, str, int, str]] = {
 @pytest.mark.parametrize("case", CASES)
 async def test_it_says_what_readyz_says(case: str) -> None:
     page, level, status, text = CASES[case]
-    async with TestClient(TestServer(make_app(page.view, KnownHosts(["127.0.0.1"]), ObserverAccess(ANYWHERE, VirtualClock())))) as client:
+    app = make_app(page.view, KnownHosts(["127.0.0.1"]), ObserverAccess(ANYWHERE, VirtualClock()))
+    async with TestClient(TestServer(app)) as client:
         async with client.get("/readyz") as answer:
             assert (answer.status, (await answer.text()).strip().splitlines()[-1]) == (status, text)
         async with client.get("/api/v1/overview") as answer:
