@@ -37,7 +37,9 @@ def new_pod(job: dict[str, Any], spec: BatchJobSpec, create: Create) -> dict[str
             annotations[_INDEX_FAILURES] = str(create.failures)
             if create.ignored:
                 annotations[_INDEX_IGNORED] = str(create.ignored)
-        pod_spec["hostname"] = pod_name(meta["name"], create.index, 0).rpartition("-")[0]
+        host = f"{meta['name']}-{create.index}"
+        # only a job that has grown, or one of a server without the rule of names, has hosts that are too long
+        pod_spec["hostname"] = host if len(host) <= 63 else pod_name(meta["name"], create.index, 0).rpartition("-")[0]
         for part in ("initContainers", "containers"):
             for container in pod_spec.get(part) or ():
                 _name_index(container)
