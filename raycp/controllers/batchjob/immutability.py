@@ -95,7 +95,8 @@ def same_template(old: Any, new: Any, started: bool) -> bool:
 _TEMPLATE_KEPT = " && ".join(
     [*(f"({_kept(name)})" for name in FIXED), *(f"({_kept_affinity(part)})" for part in ("podAffinity", "podAntiAffinity"))]
 )
-_HOST = "self.metadata.name + '-' + string(self.spec.completions - 1)"
+# Not the length of a text that is put together: what `string` makes of a number has no bound that a server knows.
+_HOST_LENGTH = "size(self.metadata.name) + 1 + size(string(self.spec.completions - 1))"
 
 ROOT_RULES: dict[str, Any] = {
     "x-kubernetes-validations": [
@@ -115,9 +116,9 @@ ROOT_RULES: dict[str, Any] = {
         },
         {
             "rule": "has(self.status) || self.spec.completionMode != 'Indexed' || !has(self.spec.completions)"
-            f" || self.spec.completions == 0 || (size({_HOST}) <= 63 && self.metadata.name.matches('^{LABEL_FORM}$'))",
+            f" || self.spec.completions == 0 || ({_HOST_LENGTH} <= 63 && self.metadata.name.matches('^{LABEL_FORM}$'))",
             "message": "will not able to create pod with invalid DNS label",
-            "messageExpression": f"'metadata.name: will not able to create pod with invalid DNS label: ' + {_HOST}",
+            "messageExpression": "'metadata.name: will not able to create pod with invalid DNS label: ' + self.metadata.name",
             "reason": INVALID,
             "fieldPath": ".metadata",
         },

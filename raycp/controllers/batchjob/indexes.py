@@ -5,7 +5,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 
-FORM = r"^([0-9]{1,10}(-[0-9]{1,10})?(,[0-9]{1,10}(-[0-9]{1,10})?)*)?$"
+FORM = r"^(\d{1,10}(-\d{1,10})?(,\d{1,10}(-\d{1,10})?)*)?$"
 """Of a text that a user may write. In the regular language of CEL too."""
 
 _INTERVAL = re.compile(r"([0-9]{1,10})(?:-([0-9]{1,10}))?", re.ASCII)

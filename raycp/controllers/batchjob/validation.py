@@ -92,7 +92,6 @@ _CONTAINER_NAMED = (
     " || (has(self.template.spec.initContainers)"
     " && self.template.spec.initContainers.exists(c, c.name == r.onExitCodes.containerName))"
 )
-_OF_RULE = "r.succeededIndexes.replace('-', ',')"
 
 SPEC_RULES: Sequence[SpecRule] = (
     SpecRule(
@@ -237,8 +236,8 @@ SPEC_RULES: Sequence[SpecRule] = (
         _if_given(
             "successPolicy",
             "!has(self.completions) || self.successPolicy.rules.all(r, !has(r.succeededIndexes) || r.succeededIndexes == ''"
-            f" || !r.succeededIndexes.matches('{FORM}')"
-            f" || int({_OF_RULE}.substring({_OF_RULE}.lastIndexOf(',') + 1)) < self.completions)",
+            f" || !r.succeededIndexes.matches(r'{FORM}')"
+            " || int(r.succeededIndexes.find('[0-9]+$')) < self.completions)",
         ),
         lambda s: (
             s.success_policy is None
@@ -306,11 +305,10 @@ EXIT_RULES: Sequence[SpecRule] = (
 )
 
 _TEXT = "self.succeededIndexes"
-_READABLE = f"{_TEXT}.matches('{FORM}')"
-_NUMBERS = f"{_TEXT}.replace('-', ',')"
-_FIRST = f"int({_NUMBERS}.substring(0, {_NUMBERS}.indexOf(',')))"
-_LAST = f"int({_NUMBERS}.substring({_NUMBERS}.lastIndexOf(',') + 1))"
-_SEVERAL = f"{_NUMBERS}.contains(',')"
+_READABLE = f"{_TEXT}.matches(r'{FORM}')"
+_FIRST = f"int({_TEXT}.find('^[0-9]+'))"
+_LAST = f"int({_TEXT}.find('[0-9]+$'))"
+_SEVERAL = f"({_TEXT}.contains(',') || {_TEXT}.contains('-'))"
 # The server bounds what a rule may cost by the lengths that the schema states; parts of a text that is split have none. So CEL
 # compares the first index with the last one, and the controller all of them.
 
@@ -326,7 +324,7 @@ SUCCESS_RULES: Sequence[SpecRule] = (
         ".succeededIndexes",
         INVALID,
         "error parsing succeededIndexes: must be indexes and intervals in increasing order, such as 0-3,7",
-        _if_given("succeededIndexes", f"({_READABLE} && (!({_SEVERAL}) || {_FIRST} < {_LAST}))"),
+        _if_given("succeededIndexes", f"({_READABLE} && (!{_SEVERAL} || {_FIRST} < {_LAST}))"),
         lambda rule: not problem_of(rule.succeeded_indexes or "", 10**10),
     ),
     SpecRule(
