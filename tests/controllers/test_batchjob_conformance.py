@@ -137,6 +137,17 @@ JOB = {
 }
 
 
+@pytest.mark.parametrize(("index", "kept"), [(0, True), (99, True), (100, False)])
+def test_a_host_name_is_job_and_index_up_to_the_longest_there_is(index: int, kept: bool) -> None:
+    """Beyond it, an elastic job has grown: its name was accepted once, and stays."""
+    name = "y" * 60
+    long = {**JOB, "metadata": JOB["metadata"] | {"name": name}}
+    made = new_pod(long, spec(**INDEXED | {"completions": 200}), Create("a", index, 0))
+    host = made["spec"]["hostname"]
+    assert (host == f"{name}-{index}") == kept
+    assert len(host) <= 63
+
+
 def test_a_pod_has_both_forms_of_the_labels_and_keeps_its_own() -> None:
     pod = new_pod(JOB, spec(), Create("a", 2, 1))
     assert pod["metadata"]["name"] == "pi-2-1"
@@ -514,6 +525,14 @@ def test_under_failed_a_pod_is_replaced_when_it_has_ended() -> None:
 
 
 # -- deadline, suspend, ttl
+
+
+def test_a_deadline_of_0_seconds_is_over_before_a_pod_is_created() -> None:
+    world = World(spec(activeDeadlineSeconds=0))
+    run(world)
+    assert types(world) == ["FailureTarget", "Failed"]
+    assert reason(world, "Failed")[0] == "DeadlineExceeded"
+    assert (world.pods, world.status["failed"]) == ({}, 0)
 
 
 def test_a_deadline_ends_a_job_whose_pods_no_node_takes() -> None:
