@@ -4,6 +4,7 @@ import copy
 from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
 import pytest
 import pytest_asyncio
 from live_fleet import LiveFleet
@@ -287,3 +288,18 @@ async def test_changes_are_judged_alike(hub: LiveFleet) -> None:
         fields = await refusal(hub, "update", made | {"spec": job(new)["spec"]})
         assert (fields is None) == good, (old, new, started, fields)
         assert (not update_problems(job(old)["spec"], job(new)["spec"], started)) == good, (old, new, started)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_null_that_tools_write_into_a_template_changes_nothing(hub: LiveFleet) -> None:
+    """``creationTimestamp: null``, of ``kubectl create job --dry-run=client -o yaml``: applied by the client, then by the server."""
+    made = job({"template": template() | {"metadata": {"creationTimestamp": None, "labels": {"a": "b"}}}}, "pasted")
+    stored = await hub.send("create", "hub", made)
+    assert stored["spec"]["template"]["metadata"] == {"labels": {"a": "b"}}
+    path = "/apis/batch.raycp.io/v1alpha1/namespaces/default/batchjobs/pasted"
+    query = {"fieldManager": "kubectl", "force": "true"}
+    body = msgspec.json.encode(made)
+    await hub.clients["hub"].request("PATCH", path, body=body, query=query, content_type="application/apply-patch+yaml")
+    del made["spec"]["template"]["metadata"]["creationTimestamp"]
+    body = msgspec.json.encode(made)
+    await hub.clients["hub"].request("PATCH", path, body=body, query=query, content_type="application/apply-patch+yaml")

@@ -34,6 +34,9 @@ class PodMetadata(_Open):
 
     labels: dict[str, LabelValue] | None = Field(default=None, max_length=256, description="Labels of the Pods, beside the job's.")
     annotations: dict[str, str] | None = Field(default=None, description="Annotations of the Pods, beside the job's.")
+    creation_timestamp: str | None = Field(
+        default=None, description="Of no effect. Tools write a null here, which the server leaves out of a field that it knows."
+    )
 
 
 class PodAffinity(_Open):
