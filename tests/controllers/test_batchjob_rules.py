@@ -144,6 +144,9 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"template": template(containers=[{"name": "Not A Name", "image": "busybox"}])}, "spec.template.spec.containers"),
     ({"template": template(containers=[{"name": "main", "image": "busybox"}] * 2)}, "spec.template.spec.containers"),
     ({"template": template(terminationGracePeriodSeconds="soon")}, "spec.template.spec.terminationGracePeriodSeconds"),
+    ({"template": template(containers=[{"name": "main", "image": "busybox", "env": "a=b"}])}, "spec.template.spec.containers"),
+    ({"template": template(containers=[{"name": "main", "image": "busybox", "env": [1]}])}, "spec.template.spec.containers"),
+    ({"template": template() | {"metadata": {"finalizers": 5}}}, "spec.template.metadata.finalizers"),
     ({"managedBy": "foo"}, "spec.managedBy"),
     ({"retryBackoff": {"maxSeconds": 1e12}}, "spec.retryBackoff.maxSeconds"),
     ({"placement": {"unschedulableTolerationSeconds": 2**63 - 1}}, "spec.placement.unschedulableTolerationSeconds"),
@@ -292,7 +295,7 @@ async def test_changes_are_judged_alike(hub: LiveFleet) -> None:
 
 @pytest.mark.asyncio(loop_scope="module")
 async def test_the_null_that_tools_write_into_a_template_changes_nothing(hub: LiveFleet) -> None:
-    """``creationTimestamp: null``, of ``kubectl create job --dry-run=client -o yaml``: applied by the client, then by the server."""
+    """``creationTimestamp: null``, as of ``kubectl create job --dry-run=client -o yaml``, by client and server-side apply."""
     made = job({"template": template() | {"metadata": {"creationTimestamp": None, "labels": {"a": "b"}}}}, "pasted")
     stored = await hub.send("create", "hub", made)
     assert stored["spec"]["template"]["metadata"] == {"labels": {"a": "b"}}

@@ -72,7 +72,8 @@ class JobRecord:
         left = ASSIGNED_LIMIT
         for entry in status.get("clusters") or ():
             name = entry["name"]
-            record.clusters[name] = Tally(*(_count(entry.get(part)) for part in ("succeeded", "failed", "active", "ready")))
+            succeeded, failed, active, ready = (_count(entry.get(part)) for part in ("succeeded", "failed", "active", "ready"))
+            record.clusters[name] = Tally(succeeded, failed, active, ready)
             record.clusters[name].standing = Standing.read(entry)
             for index in IndexSet.read(entry.get("assigned") or "", _HIGHEST):
                 if left <= 0:
