@@ -4,13 +4,16 @@ import random
 from typing import Any
 
 import pytest
-from test_batchjob_plan import NOW, spec
+from test_batchjob_plan import NOW, TEMPLATE, spec
 
 from raycp.controllers.batchjob.cleanup import cleanup
-from raycp.controllers.batchjob.job import Job, JobCluster, JobPlan
+from raycp.controllers.batchjob.job import Create, Job, JobCluster, JobPlan
+from raycp.controllers.batchjob.newpod import new_pod
 from raycp.controllers.batchjob.plan import plan
+from raycp.controllers.batchjob.pods import ATTEMPT, GIVEN_UP, INDEX, TRACKING, read_pod
 from raycp.controllers.batchjob.types import crd
 from raycp.sdk import conditions
+from raycp.sdk.owner import Ownership
 
 TIMES = ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "9999-12-31T23:59:59Z", "0001-01-01T00:00:00Z", "soon", ""]
 TEXTS = [*TIMES, "0-3000000000", "zero", "5-1", "-1", "é", "x" * 300, "True", "Complete", "not camel!"]
@@ -96,3 +99,17 @@ def test_a_failure_without_reason_is_one_all_the_same() -> None:
     failed = conditions.get(decided.status["conditions"], "Failed")
     assert failed is not None
     assert failed["reason"] == "Unknown"
+
+
+def test_a_template_made_of_a_pod_of_a_job_gives_no_pod_up() -> None:
+    meta = {"annotations": {GIVEN_UP: "true", "note": "y"}, "finalizers": [TRACKING], "labels": {INDEX: "7", ATTEMPT: "3"}}
+    obj = {
+        "metadata": {"name": "pi", "namespace": "default", "uid": "job-uid"},
+        "spec": {"template": TEMPLATE | {"metadata": meta}},
+    }
+    made = new_pod(obj, spec(), Create("a", 0, 0))
+    read = read_pod(obj["metadata"], "a", made, Ownership.MARKED)
+    assert read is not None
+    assert (read.index, read.attempt, read.given_up) == (0, 0, False)
+    assert made["metadata"]["finalizers"] == [TRACKING]
+    assert made["metadata"]["annotations"] == {"note": "y"}
