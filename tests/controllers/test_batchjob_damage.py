@@ -7,6 +7,7 @@ import pytest
 from test_batchjob_plan import NOW, TEMPLATE, spec
 
 from raycp.controllers.batchjob.cleanup import cleanup
+from raycp.controllers.batchjob.invalidity import wind_up
 from raycp.controllers.batchjob.job import Create, Job, JobCluster, JobPlan
 from raycp.controllers.batchjob.newpod import new_pod
 from raycp.controllers.batchjob.plan import plan
@@ -63,6 +64,7 @@ def test_no_status_that_the_schema_takes_stops_a_job_or_its_deletion(fields: dic
         second = planned(first.status, NOW + 1, **fields)
         assert all(condition["lastTransitionTime"] for condition in second.status["conditions"]), seed
         cleanup(status, frozenset(), [], [JobCluster("a")])
+        wind_up(status, [], [JobCluster("a")], "spec: not readable", NOW, "standard")
 
 
 @pytest.mark.parametrize(
