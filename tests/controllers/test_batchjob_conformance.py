@@ -482,6 +482,17 @@ def test_a_success_policy_is_met_by_its_indexes_or_their_number(rule: dict[str, 
         assert (world.status["succeeded"], world.status["failed"]) == (len(done), 0), "those that were ended are no failures"
 
 
+@pytest.mark.parametrize("rule", [{"succeededCount": 0}, {"succeededIndexes": "", "succeededCount": 0}, {"succeededIndexes": ""}])
+def test_a_success_policy_is_not_met_before_the_first_success(rule: dict[str, Any]) -> None:
+    world = World(spec(**INDEXED, successPolicy={"rules": [rule]}))
+    run(world)
+    assert (types(world), len(going(world))) == ([], 3)
+    world.end(key_of(world, 1), "Succeeded")
+    run(world)
+    met = "succeededIndexes" not in rule
+    assert (types(world) == ["SuccessCriteriaMet"]) == met, "a rule that names no index is never met"
+
+
 def test_failure_is_judged_before_success() -> None:
     world = World(spec(**INDEXED, backoffLimit=0, successPolicy={"rules": [{"succeededCount": 1}]}))
     run(world)
