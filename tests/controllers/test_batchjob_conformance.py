@@ -538,6 +538,19 @@ def test_under_failed_a_pod_is_replaced_when_it_has_ended() -> None:
 # -- deadline, suspend, ttl
 
 
+def test_a_pod_that_a_policy_says_to_ignore_is_no_failure_when_its_job_fails() -> None:
+    rules = {"rules": [{"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]}]}
+    world = World(spec(**INDEXED, podFailurePolicy=rules, backoffLimit=0))
+    run(world)
+    world.pods[key_of(world, 1)] = replace(
+        world.pods[key_of(world, 1)], raw={"status": {"conditions": [{"type": "DisruptionTarget", "status": "True"}]}}
+    )
+    world.end(key_of(world, 0), "Failed")
+    run(world, 2)
+    assert types(world)[0] == "FailureTarget"
+    assert world.status["failed"] == 2, "the first, and the one that is not disrupted"
+
+
 def test_a_deadline_of_0_seconds_is_over_before_a_pod_is_created() -> None:
     world = World(spec(activeDeadlineSeconds=0))
     run(world)

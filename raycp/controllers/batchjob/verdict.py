@@ -82,9 +82,10 @@ def stop(step: JobStep) -> None:
     record = step.record
     if not step.finished and record.true("FailureTarget"):
         for pod in step.live:
-            record.failed += 1
-            record.tally(pod.cluster).failed += 1
             record.attempts[pod.index] = pod.attempt + 1
+            if policy.action_for(pod, step.spec, step.job.namespace)[0] != "Ignore":
+                record.failed += 1
+                record.tally(pod.cluster).failed += 1
     step.out.ends += step.live
     step.live = []
 
