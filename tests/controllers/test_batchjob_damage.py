@@ -115,3 +115,35 @@ def test_a_template_made_of_a_pod_of_a_job_gives_no_pod_up() -> None:
     assert (read.index, read.attempt, read.given_up) == (0, 0, False)
     assert made["metadata"]["finalizers"] == [TRACKING]
     assert made["metadata"]["annotations"] == {"note": "y"}
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        "Failed",
+        5,
+        {"phase": "Failed", "conditions": ["Ready"]},
+        {"phase": "Failed", "conditions": 5},
+        {"phase": "Failed", "containerStatuses": [None]},
+        {"phase": "Failed", "containerStatuses": [{"state": "terminated"}]},
+        {"phase": "Failed", "containerStatuses": [{"restartCount": "many"}]},
+        {"phase": ["Failed"], "initContainerStatuses": [{"state": {"waiting": [1]}}]},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("deleted", [False, True])
+def test_a_pod_whose_status_no_api_server_serves_is_assumed_to_run(status: Any, deleted: bool) -> None:
+    meta = {"name": "pi", "namespace": "default", "uid": "job-uid"}
+    made = new_pod({"metadata": meta, "spec": {"template": TEMPLATE}}, spec(), Create("a", 0, 0))
+    made["spec"] = made["spec"] | {"nodeName": "n"}
+    if deleted:
+        made["metadata"] |= {"deletionTimestamp": conditions.time_text(NOW + 30), "deletionGracePeriodSeconds": 30}
+    pod = read_pod(meta, "a", made | {"status": status}, Ownership.MARKED)
+    assert pod is not None
+    assert (pod.ended, pod.terminating, pod.overdue(NOW)) == (False, deleted, False)
+    assert pod.raw["metadata"]["finalizers"] == [TRACKING], "what is written to it is made of that"
+    fields = {"completions": 2, "parallelism": 2, "podReplacementPolicy": "Failed"}
+    job = Job("uid", spec(**fields), {"clusters": [{"name": "a", "assigned": "0"}]}, 1)
+    decided = plan(job, [pod], [JobCluster("a"), JobCluster("b")], NOW)
+    assert [create.index for create in decided.creates] == [1], "the rest of the job goes on"
+    assert decided.status["failed"] == 0
