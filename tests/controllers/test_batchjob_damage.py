@@ -7,7 +7,7 @@ import pytest
 from test_batchjob_plan import NOW, TEMPLATE, spec
 
 from raycp.controllers.batchjob.cleanup import cleanup
-from raycp.controllers.batchjob.invalidity import wind_up
+from raycp.controllers.batchjob.invalidity import UnreadableJob, wind_up
 from raycp.controllers.batchjob.job import Create, Job, JobCluster, JobPlan
 from raycp.controllers.batchjob.newpod import new_pod
 from raycp.controllers.batchjob.plan import plan
@@ -64,7 +64,7 @@ def test_no_status_that_the_schema_takes_stops_a_job_or_its_deletion(fields: dic
         second = planned(first.status, NOW + 1, **fields)
         assert all(condition["lastTransitionTime"] for condition in second.status["conditions"]), seed
         cleanup(status, frozenset(), [], [JobCluster("a")])
-        wind_up(status, [], [JobCluster("a")], "spec: not readable", NOW, "standard")
+        wind_up(UnreadableJob(status, "spec: not readable"), [], [JobCluster("a")], NOW)
 
 
 @pytest.mark.parametrize(
@@ -147,3 +147,14 @@ def test_a_pod_whose_status_no_api_server_serves_is_assumed_to_run(status: Any, 
     decided = plan(job, [pod], [JobCluster("a"), JobCluster("b")], NOW)
     assert [create.index for create in decided.creates] == [1], "the rest of the job goes on"
     assert decided.status["failed"] == 0
+
+
+def test_a_job_that_can_not_be_read_fails_when_nothing_of_it_can_run() -> None:
+    status = {"clusters": [{"name": "a", "assigned": "0", "active": 1}], "succeeded": 1, "completedIndexes": "1"}
+    hidden = [JobCluster("a", visible=False)]
+    waiting = wind_up(UnreadableJob(status, "spec: ?"), [], hidden, NOW)
+    assert [condition["type"] for condition in waiting.status["conditions"]] == ["FailureTarget"]
+    assert (waiting.status["active"], waiting.requeue_after) == (1, 15.0)
+    over = wind_up(UnreadableJob(waiting.status, "spec: ?", forgotten=frozenset("a")), [], hidden, NOW)
+    assert [condition["type"] for condition in over.status["conditions"]] == ["FailureTarget", "Failed"]
+    assert (over.status["active"], over.status["completedIndexes"], over.events) == (0, "1", [])

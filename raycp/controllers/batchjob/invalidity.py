@@ -2,6 +2,7 @@
 with the cause; what runs of it is ended first, since nobody could say any more how many of it there should be."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from raycp.controllers.batchjob.job import POLL, JobCluster, JobPlan
@@ -14,10 +15,20 @@ _GOING = 0.5
 _REASON = "InvalidSpec"
 
 
-def wind_up(
-    status: Mapping[str, Any], pods: Iterable[JobPod], clusters: Iterable[JobCluster], problem: str, now: float, tier: str
-) -> JobPlan:
-    """``status`` of the result is what changes of it; empty where nothing does. Ends that were not counted stay so."""
+@dataclass(frozen=True)
+class UnreadableJob:
+    """What is known of it. ``problem``: what is wrong with its spec."""
+
+    status: Mapping[str, Any]
+    problem: str
+    tier: str = ""
+    forgotten: frozenset[str] = frozenset()
+
+
+def wind_up(job: UnreadableJob, pods: Iterable[JobPod], clusters: Iterable[JobCluster], now: float) -> JobPlan:
+    """``status`` of the result is empty where nothing changes. Ends that were not counted stay so. It waits for unreachable
+    clusters in which Pods are assigned, unless they are forgotten by annotation."""
+    status = job.status
     out = JobPlan()
     record = JobRecord.read(status)
     running = 0
@@ -30,11 +41,11 @@ def wind_up(
     if record.true("Complete") or record.true("Failed"):
         return out
     visible = {cluster.name for cluster in clusters if cluster.visible}
-    lost = set(record.assigned.values()) - visible
+    lost = set(record.assigned.values()) - visible - job.forgotten
     over = not running and not lost
     for kind in ("FailureTarget", "Failed")[: 2 if over else 1]:
-        if conditions.set(record.conditions, kind, True, _REASON, problem, now=now) and kind == "FailureTarget":
-            out.events.append(("Warning", _REASON, problem))
+        if conditions.set(record.conditions, kind, True, _REASON, job.problem, now=now) and kind == "FailureTarget":
+            out.events.append(("Warning", _REASON, job.problem))
     if over:
         record.assigned.clear()
     else:
@@ -45,7 +56,7 @@ def wind_up(
             tally.active = tally.ready = 0
     indexed = "completedSlots" not in status
     out.status = record.write(None, running, "Failed" if over else "Failing", indexed=indexed, limited="failedIndexes" in status)
-    out.status |= {"progress": status.get("progress") or f"{len(record.completed)}/-", "tier": tier}
+    out.status |= {"progress": status.get("progress") or f"{len(record.completed)}/-", "tier": job.tier}
     for kept in ("observedGeneration", "duration"):
         if kept in status:
             out.status[kept] = status[kept]

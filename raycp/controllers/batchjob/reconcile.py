@@ -12,7 +12,7 @@ from typing import Any
 from raycp.base.tasks import CLUSTER
 from raycp.controllers.batchjob.cleanup import cleanup, orphans
 from raycp.controllers.batchjob.execution import HELD_POLL, carry_out, let_go
-from raycp.controllers.batchjob.invalidity import wind_up
+from raycp.controllers.batchjob.invalidity import UnreadableJob, wind_up
 from raycp.controllers.batchjob.job import HELD, RELEASED, Job, JobCluster, JobPlan
 from raycp.controllers.batchjob.plan import plan
 from raycp.controllers.batchjob.pods import JobPod, own_pods, read_pod
@@ -212,7 +212,8 @@ async def _invalid(
     ctx: Context, obj: dict[str, Any], problem: str, pods: list[JobPod], clusters: list[JobCluster]
 ) -> Result | None:
     """A spec that the CRD's schema should have refused (it is older than the CRD): reported once, and not retried."""
-    decided = wind_up(obj.get("status") or {}, pods, clusters, problem, ctx.now(), ctx.request.tier)
+    job = UnreadableJob(obj.get("status") or {}, problem, ctx.request.tier, _forgotten(obj["metadata"]))
+    decided = wind_up(job, pods, clusters, ctx.now())
     if decided.status:
         await ctx.status(decided.status, replace=True)
     _report(ctx, decided, set())
