@@ -248,6 +248,21 @@ def test_a_rule_that_may_cost_too_much_is_refused() -> None:
     assert refusals({"type": "object", "properties": {"x": array(bounded, 10)}}) == []
 
 
+def test_bounds_of_the_name_count_where_all_of_the_metadata_is_declared() -> None:
+    """``WithTypeAndObjectMeta``, apiextensions-apiserver: else name and generateName are texts without bounds."""
+    rule = {"rule": " && ".join(["self.metadata.name.matches('^([a-z]+-)*[a-z]+$')"] * 20)}
+    named = {"type": "string", "maxLength": 253}
+
+    def refused(**names: Any) -> bool:
+        properties = {"apiVersion": TEXT, "kind": TEXT, "metadata": {"type": "object", "properties": names}}
+        found = refusals({"type": "object", "x-kubernetes-validations": [rule], "properties": properties})
+        return any("estimated rule cost" in message for _, _, message in found)
+
+    assert refused()
+    assert refused(name=named)
+    assert not refused(name=named, generateName=named)
+
+
 def test_a_stored_crd_whose_rules_cost_too_much_can_still_be_changed() -> None:
     from raycp.embedded import crds
 
