@@ -4,9 +4,9 @@ from typing import Any
 
 from raycp.embedded.crdconditions import CLEANUP_FINALIZER, status_of
 from raycp.embedded.localapi import LocalApi
+from raycp.embedded.name_queue import NamesToSettle
 from raycp.embedded.pipeline import Pipeline
 from raycp.embedded.registry import Registry
-from raycp.embedded.settling import NamesToSettle
 from raycp.embedded.store import StoreChange, Table
 
 CRDS = "customresourcedefinitions.apiextensions.k8s.io"

@@ -8,9 +8,9 @@ import asyncio
 from typing import Any
 
 from raycp.embedded.localapi import LocalApi
+from raycp.embedded.name_queue import NamesToSettle
 from raycp.embedded.policies.constraints import GROUP
 from raycp.embedded.registry import Registry, ServedResource
-from raycp.embedded.settling import NamesToSettle
 from raycp.embedded.store import StoreChange
 from raycp.embedded.strategy.cel import CelRefused, check_expression
 from raycp.embedded.strategy.cel.admission import admission_environment
