@@ -1,18 +1,15 @@
 """The CRD controllers of apiextensions-apiserver: accept names, establish, and delete the objects of a deleted CRD."""
 
-import asyncio
 from typing import Any
 
 from raycp.embedded.crdconditions import CLEANUP_FINALIZER, status_of
-from raycp.embedded.errors import StatusError
 from raycp.embedded.localapi import LocalApi
+from raycp.embedded.name_queue import NamesToSettle
 from raycp.embedded.pipeline import Pipeline
 from raycp.embedded.registry import Registry
-from raycp.embedded.store import StoreChange, StoredObject, Table
+from raycp.embedded.store import StoreChange, Table
 
 CRDS = "customresourcedefinitions.apiextensions.k8s.io"
-AGAIN = 0.2
-"""seconds until a CRD that can not be written is tried again"""
 
 
 class CrdStatus:
@@ -23,49 +20,33 @@ class CrdStatus:
         self._pipeline = pipeline
         self._api = api.as_manager("kube-apiserver")
         self._unsubscribe: Any = None
-        self._pending: set[str] = set()
         self._emptying: set[str] = set()
-        self._task: asyncio.Task[None] | None = None
+        self._names = NamesToSettle(self._settle)
 
     def start(self) -> None:
         self._unsubscribe = self._registry.crds.table.subscribe("", self._on_change)
         for record in self._registry.crds.table.records(""):
-            self._put(record.name)
+            self._names.put(record.name)
 
     def stop(self) -> None:
         if self._unsubscribe is not None:
             self._unsubscribe()
             self._unsubscribe = None
-        if self._task is not None:
-            self._task.cancel()
+        self._names.stop()
 
     def _on_change(self, change: StoreChange) -> None:
         if change.type == "DELETED":
             self._emptying.discard(change.record.name)
             # another CRD may be waiting for the names that this one held
             for record in self._registry.crds.table.records(""):
-                self._put(record.name)
+                self._names.put(record.name)
         else:
-            self._put(change.record.name)
+            self._names.put(change.record.name)
 
-    def _put(self, name: str) -> None:
-        self._pending.add(name)
-        if self._task is None or self._task.done():
-            self._task = asyncio.get_running_loop().create_task(self._run())
-
-    async def _run(self) -> None:
-        while self._pending:
-            name = self._pending.pop()
-            record = self._registry.crds.table.get("", name)
-            if record is not None:
-                try:
-                    await self._settle(record)
-                except StatusError as error:
-                    self._pending.add(name)
-                    # the CRD changed meanwhile, or it can't be written
-                    await asyncio.sleep(0 if error.code == 409 else AGAIN)
-
-    async def _settle(self, record: StoredObject) -> None:
+    async def _settle(self, name: str) -> None:
+        record = self._registry.crds.table.get("", name)
+        if record is None:
+            return
         crd = record.decode()
         if "deletionTimestamp" in crd["metadata"]:
             await self._empty(crd)
@@ -83,7 +64,7 @@ class CrdStatus:
 
             def on_change(change: StoreChange) -> None:
                 if change.type == "DELETED" and not table.count:
-                    self._put(name)
+                    self._names.put(name)
 
             table.subscribe("", on_change)
 

@@ -248,6 +248,20 @@ def test_a_rule_that_may_cost_too_much_is_refused() -> None:
     assert refusals({"type": "object", "properties": {"x": array(bounded, 10)}}) == []
 
 
+def test_bounds_of_the_name_count_where_all_of_the_metadata_is_declared() -> None:
+    """``WithTypeAndObjectMeta``, apiextensions-apiserver: else name and generateName are texts without bounds."""
+    named = {"type": "string", "maxLength": 253}
+
+    def most(**names: Any) -> int:
+        properties = {"apiVersion": TEXT, "kind": TEXT, "metadata": {"type": "object", "properties": names}}
+        root = declare({"type": "object", "properties": properties}, root=True)
+        assert root is not None
+        return root.fields["metadata"].fields["name"].most
+
+    assert most() == most(name=named) > 1_000_000
+    assert most(name=named, generateName=named) == 4 * 253
+
+
 def test_a_stored_crd_whose_rules_cost_too_much_can_still_be_changed() -> None:
     from raycp.embedded import crds
 

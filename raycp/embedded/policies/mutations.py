@@ -9,8 +9,8 @@ from raycp.embedded.errors import StatusError, forbidden
 from raycp.embedded.managed.apply import check_typed, merge
 from raycp.embedded.patches import json_patch
 from raycp.embedded.pipeline import Draft
-from raycp.embedded.policies.bound import Bound, bound_policies
-from raycp.embedded.policies.constraints import GROUP, AdmissionRequest, exempt, matches
+from raycp.embedded.policies.bound import BoundPolicies
+from raycp.embedded.policies.constraints import AdmissionRequest, exempt, matches
 from raycp.embedded.policies.evaluation import (
     OUT_OF_BUDGET,
     EvaluationError,
@@ -143,22 +143,16 @@ class _Invocation:
 
 
 class MutatingPolicies:
-    """The policies with bindings. ``any`` is false while there are none, and writes need no look at them."""
+    """The policies with bindings. ``any``: see ``BoundPolicies``."""
 
     def __init__(self, registry: Registry, access: Access) -> None:
         self._registry = registry
         self._access = access
-        self._bound: Bound[MutatingPolicy] = []
-        self.any = False
-        for plural in ("mutatingadmissionpolicies", "mutatingadmissionpolicybindings"):
-            found = registry.find(GROUP, "v1", plural)
-            assert found is not None
-            found.table.subscribe("", lambda change: self._load())
-        self._load()
+        self._bound = BoundPolicies(registry, "mutating", MutatingPolicy)
 
-    def _load(self) -> None:
-        self._bound = bound_policies(self._registry, "mutating", MutatingPolicy, self._bound)
-        self.any = bool(self._bound)
+    @property
+    def any(self) -> bool:
+        return self._bound.any
 
     def mutate(self, draft: Draft, user: User) -> Draft:
         """The draft as the policies that match change it. Raises ``StatusError`` if one fails that must not."""

@@ -7,8 +7,8 @@ types that the policy's rules name. It changes nothing of what the policy does.
 import asyncio
 from typing import Any
 
-from raycp.embedded.errors import StatusError
 from raycp.embedded.localapi import LocalApi
+from raycp.embedded.name_queue import NamesToSettle
 from raycp.embedded.policies.constraints import GROUP
 from raycp.embedded.registry import Registry, ServedResource
 from raycp.embedded.store import StoreChange
@@ -20,8 +20,6 @@ from raycp.embedded.strategy.kind_schemas import resource_schema
 
 Object = dict[str, Any]
 POLICIES = f"validatingadmissionpolicies.{GROUP}"
-AGAIN = 0.2
-"""seconds until a policy that can not be written is tried again"""
 _TYPES = 10
 """how many types are checked (``maxTypesToCheck``)"""
 
@@ -108,47 +106,33 @@ class TypeChecks:
         assert found is not None
         self._policies = found
         self._unsubscribe: Any = None
-        self._pending: set[str] = set()
-        self._task: asyncio.Task[None] | None = None
+        self._names = NamesToSettle(self._settle)
 
     def start(self) -> None:
         self._unsubscribe = self._policies.table.subscribe("", self._on_change)
         for record in self._policies.table.records(""):
-            self._put(record.name)
+            self._names.put(record.name)
 
     def stop(self) -> None:
         if self._unsubscribe is not None:
             self._unsubscribe()
             self._unsubscribe = None
-        if self._task is not None:
-            self._task.cancel()
+        self._names.stop()
 
     def _on_change(self, change: StoreChange) -> None:
         if change.type != "DELETED":
-            self._put(change.record.name)
+            self._names.put(change.record.name)
 
-    def _put(self, name: str) -> None:
-        self._pending.add(name)
-        if self._task is None or self._task.done():
-            self._task = asyncio.get_running_loop().create_task(self._run())
-
-    async def _run(self) -> None:
-        while self._pending:
-            name = self._pending.pop()
-            record = self._policies.table.get("", name)
-            if record is None:
-                continue
-            policy = self._policies.read(record)
-            generation = policy["metadata"].get("generation")
-            status = policy.get("status") or {}
-            if status.get("observedGeneration") == generation and status.get("typeChecking") is not None:
-                continue
-            warnings = await expression_warnings(self._registry, policy.get("spec") or {})
-            checked: Object = {"expressionWarnings": warnings} if warnings else {}
-            policy["status"] = {**status, "observedGeneration": generation, "typeChecking": checked}
-            try:
-                await self._api.update(POLICIES, policy, subresource="status")
-            except StatusError as error:
-                self._pending.add(name)
-                # the policy changed meanwhile, or it can't be written
-                await asyncio.sleep(0 if error.code == 409 else AGAIN)
+    async def _settle(self, name: str) -> None:
+        record = self._policies.table.get("", name)
+        if record is None:
+            return
+        policy = self._policies.read(record)
+        generation = policy["metadata"].get("generation")
+        status = policy.get("status") or {}
+        if status.get("observedGeneration") == generation and status.get("typeChecking") is not None:
+            return
+        warnings = await expression_warnings(self._registry, policy.get("spec") or {})
+        checked: Object = {"expressionWarnings": warnings} if warnings else {}
+        policy["status"] = {**status, "observedGeneration": generation, "typeChecking": checked}
+        await self._api.update(POLICIES, policy, subresource="status")

@@ -8,8 +8,8 @@ import msgspec
 
 from raycp.embedded.access import Access
 from raycp.embedded.errors import StatusError, forbidden
-from raycp.embedded.policies.bound import Bound, bound_policies
-from raycp.embedded.policies.constraints import GROUP, AdmissionRequest, exempt, matches
+from raycp.embedded.policies.bound import BoundPolicies
+from raycp.embedded.policies.constraints import AdmissionRequest, exempt, matches
 from raycp.embedded.policies.evaluation import (
     OUT_OF_BUDGET,
     EvaluationError,
@@ -125,22 +125,16 @@ def _message(message: Expression | str | None, scope: Object) -> str:
 
 
 class ValidatingPolicies:
-    """The policies with bindings. ``any`` is false while there are none, and writes need no look at them."""
+    """The policies with bindings. ``any``: see ``BoundPolicies``."""
 
     def __init__(self, registry: Registry, access: Access) -> None:
         self._registry = registry
         self._access = access
-        self._bound: Bound[ValidatingPolicy] = []
-        self.any = False
-        for plural in ("validatingadmissionpolicies", "validatingadmissionpolicybindings"):
-            found = registry.find(GROUP, "v1", plural)
-            assert found is not None
-            found.table.subscribe("", lambda change: self._load())
-        self._load()
+        self._bound = BoundPolicies(registry, "validating", ValidatingPolicy)
 
-    def _load(self) -> None:
-        self._bound = bound_policies(self._registry, "validating", ValidatingPolicy, self._bound)
-        self.any = bool(self._bound)
+    @property
+    def any(self) -> bool:
+        return self._bound.any
 
     def admit(self, request: AdmissionRequest, warnings: list[str]) -> None:
         """Evaluate the policies that match. Raises ``StatusError`` if one denies the request."""
