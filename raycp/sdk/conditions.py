@@ -12,6 +12,8 @@ from typing import Any
 _TYPE = re.compile(r"([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
 _REASON = re.compile(r"[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?")
 _MESSAGE_LIMIT = 32768
+_EARLIEST = datetime(1, 1, 1, tzinfo=UTC).timestamp()
+_LATEST = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
 
 Condition = dict[str, Any]
 
@@ -33,7 +35,7 @@ def set(
     """
     if not _TYPE.fullmatch(type) or len(type) > 316:
         raise ValueError(f"condition type {type!r} is not a qualified name")
-    if not _REASON.fullmatch(reason) or len(reason) > 1024:
+    if not is_reason(reason):
         raise ValueError(f"reason {reason!r} of condition {type} is not CamelCase")
     text = status if isinstance(status, str) else {True: "True", False: "False", None: "Unknown"}[status]
     if text not in ("True", "False", "Unknown"):
@@ -78,11 +80,36 @@ def time_text(wall: float) -> str:
     return datetime.fromtimestamp(int(wall), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def parse_time(text: str | None) -> float | None:
-    """Unix seconds of a ``metav1.Time`` or ``MicroTime``; None for none or for what is not one."""
-    if not text:
+def parse_time(text: Any) -> float | None:
+    """Unix seconds of a ``metav1.Time`` or ``MicroTime``; None for none, or for what is not one that ``time_text`` can write."""
+    if not text or not isinstance(text, str):
         return None
     try:
-        return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
-    except ValueError:
+        found = datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+    except (ValueError, OverflowError):
         return None
+    return found if _EARLIEST <= found < _LATEST else None
+
+
+def is_reason(reason: Any) -> bool:
+    """Whether the API server takes it as a condition's ``reason``."""
+    return isinstance(reason, str) and len(reason) <= 1024 and _REASON.fullmatch(reason) is not None
+
+
+def readable(found: Any) -> list[Condition]:
+    """The conditions of a stored status that can be read as such, each type once. Of those that somebody has damaged, a reason
+    that is none becomes ``Unknown`` and a text or time that is none is left out, so that ``set`` can change every one."""
+    read: dict[str, Condition] = {}
+    for entry in found if isinstance(found, list) else ():
+        if not isinstance(entry, dict) or entry.get("status") not in ("True", "False", "Unknown"):
+            continue
+        type = entry.get("type")
+        if not isinstance(type, str) or not _TYPE.fullmatch(type) or type in read:
+            continue
+        kept = dict(entry)
+        kept["reason"] = entry["reason"] if is_reason(entry.get("reason")) else "Unknown"
+        kept["message"] = entry["message"] if isinstance(entry.get("message"), str) else ""
+        if parse_time(entry.get("lastTransitionTime")) is None:
+            kept.pop("lastTransitionTime", None)
+        read[type] = kept
+    return list(read.values())

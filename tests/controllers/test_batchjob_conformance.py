@@ -137,6 +137,17 @@ JOB = {
 }
 
 
+@pytest.mark.parametrize(("index", "kept"), [(0, True), (99, True), (100, False)])
+def test_a_host_name_is_job_and_index_up_to_the_longest_there_is(index: int, kept: bool) -> None:
+    """Beyond it, an elastic job has grown: its name was accepted once, and stays."""
+    name = "y" * 60
+    long = {**JOB, "metadata": JOB["metadata"] | {"name": name}}
+    made = new_pod(long, spec(**INDEXED | {"completions": 200}), Create("a", index, 0))
+    host = made["spec"]["hostname"]
+    assert (host == f"{name}-{index}") == kept
+    assert len(host) <= 63
+
+
 def test_a_pod_has_both_forms_of_the_labels_and_keeps_its_own() -> None:
     pod = new_pod(JOB, spec(), Create("a", 2, 1))
     assert pod["metadata"]["name"] == "pi-2-1"
@@ -471,6 +482,17 @@ def test_a_success_policy_is_met_by_its_indexes_or_their_number(rule: dict[str, 
         assert (world.status["succeeded"], world.status["failed"]) == (len(done), 0), "those that were ended are no failures"
 
 
+@pytest.mark.parametrize("rule", [{"succeededCount": 0}, {"succeededIndexes": "", "succeededCount": 0}, {"succeededIndexes": ""}])
+def test_a_success_policy_is_not_met_before_the_first_success(rule: dict[str, Any]) -> None:
+    world = World(spec(**INDEXED, successPolicy={"rules": [rule]}))
+    run(world)
+    assert (types(world), len(going(world))) == ([], 3)
+    world.end(key_of(world, 1), "Succeeded")
+    run(world)
+    met = "succeededIndexes" not in rule
+    assert (types(world) == ["SuccessCriteriaMet"]) == met, "a rule that names no index is never met"
+
+
 def test_failure_is_judged_before_success() -> None:
     world = World(spec(**INDEXED, backoffLimit=0, successPolicy={"rules": [{"succeededCount": 1}]}))
     run(world)
@@ -514,6 +536,27 @@ def test_under_failed_a_pod_is_replaced_when_it_has_ended() -> None:
 
 
 # -- deadline, suspend, ttl
+
+
+def test_a_pod_that_a_policy_says_to_ignore_is_no_failure_when_its_job_fails() -> None:
+    rules = {"rules": [{"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]}]}
+    world = World(spec(**INDEXED, podFailurePolicy=rules, backoffLimit=0))
+    run(world)
+    world.pods[key_of(world, 1)] = replace(
+        world.pods[key_of(world, 1)], raw={"status": {"conditions": [{"type": "DisruptionTarget", "status": "True"}]}}
+    )
+    world.end(key_of(world, 0), "Failed")
+    run(world, 2)
+    assert types(world)[0] == "FailureTarget"
+    assert world.status["failed"] == 2, "the first, and the one that is not disrupted"
+
+
+def test_a_deadline_of_0_seconds_is_over_before_a_pod_is_created() -> None:
+    world = World(spec(activeDeadlineSeconds=0))
+    run(world)
+    assert types(world) == ["FailureTarget", "Failed"]
+    assert reason(world, "Failed")[0] == "DeadlineExceeded"
+    assert (world.pods, world.status["failed"]) == ({}, 0)
 
 
 def test_a_deadline_ends_a_job_whose_pods_no_node_takes() -> None:

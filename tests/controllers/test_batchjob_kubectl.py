@@ -172,6 +172,30 @@ async def test_a_job_that_is_complete_stays_so_whatever_rules_come_later(fleet: 
     assert await current(fleet) == before
 
 
+async def test_what_runs_of_a_job_whose_spec_can_not_be_read_any_more_is_ended(
+    fleet: LiveFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fleet.send("create", "hub", job(parallelism=2, completions=4, placement={"clusters": ["east"]}))
+    await fleet.reconcile(batchjob, "default", "pi")
+    assert len(await pods(fleet)) == 2
+
+    def refuse(_: Any) -> None:
+        raise InvalidSpec("spec.parallelism: a rule of a later release")
+
+    monkeypatch.setattr("raycp.controllers.batchjob.reconcile.read_spec", refuse)
+    done = await fleet.reconcile(batchjob, "default", "pi")
+    found = await current(fleet)
+    assert found is not None
+    assert (found["status"]["phase"], done.requeue_after) == ("Failing", 0.5)
+    found = await until(fleet, "Failed")
+    assert (found["status"]["active"], found["status"]["phase"]) == (0, "Failed")
+    assert [event["reason"] for event in fleet.events].count("InvalidSpec") == 1
+    left = await fleet.objects("east", "v1/Pod")
+    assert not any(pod["metadata"].get("finalizers") for pod in left if pod["status"]["phase"] not in ("Succeeded", "Failed"))
+    done = await fleet.reconcile(batchjob, "default", "pi")
+    assert (done.writes, done.requeue_after) == ([], None)
+
+
 def test_a_damaged_status_keeps_no_deletion_up() -> None:
     status = {"completedIndexes": "zero", "failedIndexes": "0-3000000000", "clusters": [{"name": "a", "assigned": "x-y"}]}
     _, waits = cleanup(status, frozenset(), [], [JobCluster("a")])

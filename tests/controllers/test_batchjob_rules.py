@@ -4,6 +4,7 @@ import copy
 from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
 import pytest
 import pytest_asyncio
 from live_fleet import LiveFleet
@@ -143,13 +144,21 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"template": template(containers=[{"name": "Not A Name", "image": "busybox"}])}, "spec.template.spec.containers"),
     ({"template": template(containers=[{"name": "main", "image": "busybox"}] * 2)}, "spec.template.spec.containers"),
     ({"template": template(terminationGracePeriodSeconds="soon")}, "spec.template.spec.terminationGracePeriodSeconds"),
+    ({"template": template(containers=[{"name": "main", "image": "busybox", "env": "a=b"}])}, "spec.template.spec.containers"),
+    ({"template": template(containers=[{"name": "main", "image": "busybox", "env": [1]}])}, "spec.template.spec.containers"),
+    ({"template": template() | {"metadata": {"finalizers": 5}}}, "spec.template.metadata.finalizers"),
     ({"managedBy": "foo"}, "spec.managedBy"),
+    ({"retryBackoff": {"maxSeconds": 1e12}}, "spec.retryBackoff.maxSeconds"),
+    ({"placement": {"unschedulableTolerationSeconds": 2**63 - 1}}, "spec.placement.unschedulableTolerationSeconds"),
     ({"managedBy": "Not Valid/foo"}, "spec.managedBy"),
     ({"managedBy": "acme.io/" + "x" * 60}, "spec.managedBy"),
     ({"manualSelector": True}, "spec.selector"),
     ({"selector": {"matchLabels": {"a": "b"}}, "template": labelled(a="b")}, "spec.selector"),
     ({"manualSelector": True, "selector": {"matchLabels": {"a": "b"}}}, "spec.template.metadata"),
-    ({"manualSelector": True, "selector": {"matchLabels": {"a": "b"}}, "template": labelled(a="c")}, "spec.template.metadata"),
+    (
+        {"manualSelector": True, "selector": {"matchLabels": {"a": "b"}}, "template": labelled(a="c")},
+        "spec.template.metadata.labels",
+    ),
     (
         {
             "manualSelector": True,
@@ -192,6 +201,10 @@ UPDATES: list[tuple[dict[str, Any], dict[str, Any], bool, bool]] = [
     (success(succeededCount=1), success(succeededCount=2), True, False),
     ({"managedBy": "acme.io/foo"}, {"managedBy": "acme.io/bar"}, False, False),
     ({}, {"podReplacementPolicy": "Failed"}, True, True),
+    ({}, {"parallelism": 3}, True, False),
+    ({"parallelism": 3}, {}, True, False),
+    ({"parallelism": 3}, {"parallelism": 0}, True, True),
+    ({"completions": 3}, {"completions": 3, "parallelism": 3}, True, True),
     (RUNNING, RUNNING | {"template": template(nodeSelector={"a": "b"})}, False, False),
     (SUSPENDED, SUSPENDED | {"template": template(nodeSelector={"a": "b"})}, False, True),
     (SUSPENDED, SUSPENDED | {"template": template(nodeSelector={"a": "b"})}, True, False),
@@ -278,3 +291,18 @@ async def test_changes_are_judged_alike(hub: LiveFleet) -> None:
         fields = await refusal(hub, "update", made | {"spec": job(new)["spec"]})
         assert (fields is None) == good, (old, new, started, fields)
         assert (not update_problems(job(old)["spec"], job(new)["spec"], started)) == good, (old, new, started)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_null_that_tools_write_into_a_template_changes_nothing(hub: LiveFleet) -> None:
+    """``creationTimestamp: null``, as of ``kubectl create job --dry-run=client -o yaml``, by client and server-side apply."""
+    made = job({"template": template() | {"metadata": {"creationTimestamp": None, "labels": {"a": "b"}}}}, "pasted")
+    stored = await hub.send("create", "hub", made)
+    assert stored["spec"]["template"]["metadata"] == {"labels": {"a": "b"}}
+    path = "/apis/batch.raycp.io/v1alpha1/namespaces/default/batchjobs/pasted"
+    query = {"fieldManager": "kubectl", "force": "true"}
+    body = msgspec.json.encode(made)
+    await hub.clients["hub"].request("PATCH", path, body=body, query=query, content_type="application/apply-patch+yaml")
+    del made["spec"]["template"]["metadata"]["creationTimestamp"]
+    body = msgspec.json.encode(made)
+    await hub.clients["hub"].request("PATCH", path, body=body, query=query, content_type="application/apply-patch+yaml")

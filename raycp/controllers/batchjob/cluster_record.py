@@ -35,9 +35,9 @@ class PodRefusal:
         if not entry:
             return None
         return cls(
-            entry.get("reason") or "",
+            entry["reason"] if conditions.is_reason(entry.get("reason")) else "Unknown",
             entry.get("message") or "",
-            entry.get("times") or 1,
+            max(1, entry.get("times") or 1),
             conditions.parse_time(entry.get("until")) or 0.0,
             bool(entry.get("template")),
             entry.get("probe"),

@@ -89,7 +89,7 @@ def _candidate(step: JobStep, cluster: JobCluster) -> Candidate:
     if verdict is None:
         return found
     if standing_refusal(step, cluster.name) is not None:
-        return replace(found, refusal=verdict.message)
+        return replace(found, refusal=verdict.message or verdict.reason)
     return replace(found, free_pods=1 if found.free_pods is None else min(1, found.free_pods))  # the probe
 
 

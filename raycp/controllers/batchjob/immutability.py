@@ -27,6 +27,11 @@ def _completions_kept(change: Any) -> bool:
     return bool(new.indexed or old.completions == new.completions)
 
 
+def _kind_kept(change: Any) -> bool:
+    old, new = change
+    return new.completions is not None or (new.parallelism is None) == (old.parallelism is None)
+
+
 def _in_tandem(change: Any) -> bool:
     old, new = change
     return not new.indexed or None in (new.completions, old.completions) or new.completions in (old.completions, new.at_once)
@@ -47,6 +52,14 @@ IMMUTABLE: Sequence[SpecRule] = (
         f"!({INDEXED}) || !has(self.completions) || !has(oldSelf.completions) || self.completions == oldSelf.completions"
         " || (has(self.parallelism) ? self.parallelism : 1) == self.completions",
         _in_tandem,
+    ),
+    # A Job is given completions: 1 where it has neither. A CRD has no such default: it would become a work queue here.
+    SpecRule(
+        ".parallelism",
+        INVALID,
+        "can't be added or removed without completions: a job with neither has one completion, and runs one Pod",
+        "has(self.completions) || has(self.parallelism) == has(oldSelf.parallelism)",
+        _kind_kept,
     ),
 )
 """``holds`` of these is asked of a pair: the old spec and the new one."""

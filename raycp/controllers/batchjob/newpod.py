@@ -4,7 +4,7 @@ from copy import deepcopy
 from typing import Any
 
 from raycp.controllers.batchjob.job import Create
-from raycp.controllers.batchjob.pods import ATTEMPT, INDEX, TRACKING, pod_name
+from raycp.controllers.batchjob.pods import ATTEMPT, GIVEN_UP, INDEX, TRACKING, pod_name
 from raycp.controllers.batchjob.types import BatchJobSpec
 
 _JOB_NAME = ("batch.kubernetes.io/job-name", "job-name")
@@ -30,6 +30,7 @@ def new_pod(job: dict[str, Any], spec: BatchJobSpec, create: Create) -> dict[str
         ATTEMPT: str(create.attempt),
     }
     annotations = dict(wanted.get("annotations") or {})
+    annotations.pop(GIVEN_UP, None)  # of a template made of one of our own Pods: it would never run
     pod_spec = template["spec"]
     if spec.indexed:
         labels[_COMPLETION_INDEX] = annotations[_COMPLETION_INDEX] = str(create.index)
@@ -37,7 +38,9 @@ def new_pod(job: dict[str, Any], spec: BatchJobSpec, create: Create) -> dict[str
             annotations[_INDEX_FAILURES] = str(create.failures)
             if create.ignored:
                 annotations[_INDEX_IGNORED] = str(create.ignored)
-        pod_spec["hostname"] = pod_name(meta["name"], create.index, 0).rpartition("-")[0]
+        host = f"{meta['name']}-{create.index}"
+        # only a job that has grown, or one of a server without the rule of names, has hosts that are too long
+        pod_spec["hostname"] = host if len(host) <= 63 else pod_name(meta["name"], create.index, 0).rpartition("-")[0]
         for part in ("initContainers", "containers"):
             for container in pod_spec.get(part) or ():
                 _name_index(container)
@@ -45,7 +48,7 @@ def new_pod(job: dict[str, Any], spec: BatchJobSpec, create: Create) -> dict[str
         "name": pod_name(meta["name"], create.index, create.attempt),
         "namespace": meta["namespace"],
         "labels": labels,
-        "finalizers": [*(wanted.get("finalizers") or ()), TRACKING],
+        "finalizers": [*(name for name in wanted.get("finalizers") or () if name != TRACKING), TRACKING],
     }
     if annotations:
         pod_meta["annotations"] = annotations

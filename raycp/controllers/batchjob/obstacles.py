@@ -73,4 +73,4 @@ def _waiting(refusals: dict[str, PodRefusal]) -> str:
 
 def _camel(reason: str) -> str:
     """A container's reason is free text; a condition's is not."""
-    return reason if reason.isalnum() and reason[0].isalpha() else "NotAllReady"
+    return reason if conditions.is_reason(reason) else "NotAllReady"

@@ -1,24 +1,29 @@
 """``plan(job, pods, clusters, now) -> JobPlan``: the next step of a job. Pure; every decision of the controller is made here.
 
-The parts, in order, all on one ``JobStep``: ``ends`` *forgets* clusters that were abandoned by annotation; ``refusals`` *notes*
-which refuse the job's Pods, ``absence`` *mourns* those that are lost; ``ends`` *counts* ends that no status has counted yet;
-``absence`` *welcomes* clusters that are back; ``moves`` lets indexes *arrive* that have left their cluster; ``verdict`` *judges*
-whether the job has succeeded or failed, *suspends* or starts it, or *stops* it; ``creations`` *trims* surplus Pods; ``moves``
-decides which *leave* their cluster; ``creations`` *fills* up with new ones; ``verdict`` *finishes* when all Pods have ended;
-``report`` *describes* the result as a status. The status must be written before the rest is carried out.
+The parts, in order, all on one ``JobStep``: ``repairs`` *mends* times that can't be; ``ends`` *forgets* clusters that were
+abandoned by annotation; ``refusals`` *notes* which refuse the job's Pods, ``absence`` *mourns* those that are lost; ``ends``
+*counts* ends that no status has counted yet; ``absence`` *welcomes* clusters that are back; ``moves`` lets indexes *arrive* that
+have left their cluster; ``verdict`` *begins* the job, *judges* whether it has succeeded or failed, *suspends* or resumes it, or
+*stops* it; ``creations`` *trims* surplus Pods; ``moves`` decides which *leave* their cluster; ``creations`` *fills* up with new
+ones; ``verdict`` *finishes* when all Pods have ended; ``report`` *describes* the result as a status. The status must be written
+before the rest is carried out.
 """
 
 from collections.abc import Iterable
 
-from raycp.controllers.batchjob import absence, creations, ends, moves, refusals, report, verdict
+from raycp.controllers.batchjob import absence, creations, ends, moves, refusals, repairs, report, verdict
 from raycp.controllers.batchjob.job import Job, JobCluster, JobPlan
 from raycp.controllers.batchjob.pods import JobPod
 from raycp.controllers.batchjob.step import JobStep
+
+_LONGEST_WAIT = 7 * 86_400.0
+"""Seconds. ``activeDeadlineSeconds`` may be thousands of millions of years, which no timer takes."""
 
 
 def plan(job: Job, pods: Iterable[JobPod], clusters: Iterable[JobCluster], now: float) -> JobPlan:
     """The next step of ``job``. ``pods`` are all that are seen in visible clusters; ``now`` is Unix time in seconds."""
     step = JobStep(job, pods, clusters, now)
+    repairs.mend(step)
     ends.forget(step)
     refusals.note(step)
     absence.mourn(step)
@@ -27,6 +32,7 @@ def plan(job: Job, pods: Iterable[JobPod], clusters: Iterable[JobCluster], now: 
     moves.arrive(step)
     ends.tidy(step)
     if not step.finished:
+        verdict.begin(step)
         verdict.judge(step)
         verdict.suspend(step)
     verdict.stop(step)
@@ -36,5 +42,5 @@ def plan(job: Job, pods: Iterable[JobPod], clusters: Iterable[JobCluster], now: 
     verdict.finish(step)
     report.describe(step)
     if step.wakes:
-        step.out.requeue_after = max(0.1, min(step.wakes) - now)
+        step.out.requeue_after = min(max(0.1, min(step.wakes) - now), _LONGEST_WAIT)
     return step.out

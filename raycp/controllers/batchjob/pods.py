@@ -76,7 +76,19 @@ def read_pod(
 ) -> JobPod | None:
     """The Pod; None where it can't be the job's own: it is proven to belong to another, it is not in the namespace of ``job`` (the
     job's metadata), or index and attempt in its labels are not those in its name. ``clock_ahead``: seconds that the clock of
-    ``cluster``, which has stamped the Pod's times, is ahead of ours."""
+    ``cluster``, which has stamped the Pod's times, is ahead of ours. A status of a form that no API server serves is none: what a
+    broken member says of a Pod must not stop the job in others, and a Pod of which nothing is known is assumed to be running."""
+    try:
+        return _read(job, cluster, obj, ownership, clock_ahead)
+    except (AttributeError, KeyError, TypeError):
+        meta = {name: value for name, value in obj["metadata"].items() if name != "deletionGracePeriodSeconds"}
+        spec = obj.get("spec")
+        bare = {name: obj.get(name) for name in ("apiVersion", "kind")} | {"metadata": meta}
+        bare["spec"] = spec if isinstance(spec, dict) else {"nodeName": "unknown"}  # it may have a kubelet, which ends it
+        return _read(job, cluster, bare, ownership, clock_ahead)
+
+
+def _read(job: Mapping[str, Any], cluster: str, obj: dict[str, Any], ownership: Ownership, clock_ahead: float) -> JobPod | None:
     meta, status = obj["metadata"], obj.get("status") or {}
     labels = meta.get("labels") or {}
     try:

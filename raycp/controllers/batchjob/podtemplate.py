@@ -27,6 +27,9 @@ class JobContainer(_Open):
         pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", description="Name of the container: a DNS label, unique in the Pod."
     )
     image: str = Field(min_length=1, description="The image that it runs.")
+    env: list[Obj] | None = Field(
+        default=None, description="Its environment. An Indexed job adds JOB_COMPLETION_INDEX, unless it is here."
+    )
 
 
 class PodMetadata(_Open):
@@ -34,6 +37,10 @@ class PodMetadata(_Open):
 
     labels: dict[str, LabelValue] | None = Field(default=None, max_length=256, description="Labels of the Pods, beside the job's.")
     annotations: dict[str, str] | None = Field(default=None, description="Annotations of the Pods, beside the job's.")
+    finalizers: list[str] | None = Field(default=None, description="Finalizers of the Pods, beside the job's.")
+    creation_timestamp: str | None = Field(
+        default=None, description="Of no effect. Tools write a null here, which the server leaves out of a field that it knows."
+    )
 
 
 class PodAffinity(_Open):

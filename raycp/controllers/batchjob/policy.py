@@ -15,11 +15,14 @@ def action_for(pod: JobPod, spec: BatchJobSpec, namespace: str) -> tuple[str, st
 
 
 def success_met(spec: BatchJobSpec, completed: IndexSet) -> str:
-    """The rule of ``successPolicy`` that is met, as a sentence; empty where none is."""
-    for at, rule in enumerate(spec.success_policy.rules if spec.success_policy else ()):
+    """The rule of ``successPolicy`` that is met, as a sentence; empty where none is. As in the Job controller's
+    ``matchSuccessPolicy``, none is met before the first success, and one that names no index never."""
+    for at, rule in enumerate(spec.success_policy.rules if spec.success_policy and completed else ()):
         counted, needed = len(completed), rule.succeeded_count
         if rule.succeeded_indexes is not None:
             wanted = IndexSet.read(rule.succeeded_indexes, spec.size)
+            if not wanted:
+                continue
             counted = completed.common(wanted)
             needed = len(wanted) if needed is None else needed
         if needed is not None and counted >= needed:

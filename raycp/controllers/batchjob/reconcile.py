@@ -12,6 +12,7 @@ from typing import Any
 from raycp.base.tasks import CLUSTER
 from raycp.controllers.batchjob.cleanup import cleanup, orphans
 from raycp.controllers.batchjob.execution import HELD_POLL, carry_out, let_go
+from raycp.controllers.batchjob.invalidity import UnreadableJob, wind_up
 from raycp.controllers.batchjob.job import HELD, RELEASED, Job, JobCluster, JobPlan
 from raycp.controllers.batchjob.plan import plan
 from raycp.controllers.batchjob.pods import JobPod, own_pods, read_pod
@@ -60,7 +61,7 @@ async def batchjob(ctx: Context, obj: dict[str, Any]) -> Result | None:
     try:
         spec = read_spec(obj)
     except InvalidSpec as error:
-        return await _invalid(ctx, obj, str(error))
+        return await _invalid(ctx, obj, str(error), pods, clusters)
     forgotten = _forgotten(meta)
     job = Job(meta["uid"], spec, status, meta.get("generation"), forgotten, namespace=meta["namespace"], tier=ctx.request.tier)
     now = ctx.now()
@@ -207,19 +208,19 @@ async def _deletion_waits(
     return Result(requeue_after=seconds, waiting=waiting)
 
 
-async def _invalid(ctx: Context, obj: dict[str, Any], problem: str) -> Result | None:
+async def _invalid(
+    ctx: Context, obj: dict[str, Any], problem: str, pods: list[JobPod], clusters: list[JobCluster]
+) -> Result | None:
     """A spec that the CRD's schema should have refused (it is older than the CRD): reported once, and not retried."""
-    status = obj.get("status") or {}
-    shown = [dict(condition) for condition in status.get("conditions", ())]
-    if conditions.is_true(shown, "Complete") or conditions.is_true(shown, "Failed"):
-        return None
-    for kind in ("FailureTarget", "Failed"):
-        conditions.set(shown, kind, True, "InvalidSpec", problem, now=ctx.now())
-    counts = {name: status.get(name) or 0 for name in ("active", "succeeded", "failed")}
-    written = {"conditions": shown, "phase": "Failed", "progress": f"{counts['succeeded']}/-", "tier": ctx.request.tier, **counts}
-    if await ctx.status(written):
-        ctx.event("InvalidSpec", problem, type="Warning")
-    return None
+    job = UnreadableJob(obj.get("status") or {}, problem, ctx.request.tier, _forgotten(obj["metadata"]))
+    decided = wind_up(job, pods, clusters, ctx.now())
+    if decided.status:
+        await ctx.status(decided.status, replace=True)
+    _report(ctx, decided, set())
+    outcome = await carry_out(ctx, obj, None, [], decided.ends, decided.releases)
+    if outcome.errors:
+        raise Retry(f"{len(outcome.errors)} Pod writes failed: {outcome.errors[0]}") from outcome.errors[0]
+    return Result(requeue_after=HELD_POLL if outcome.held else decided.requeue_after)
 
 
 def soft_only(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:

@@ -1,5 +1,6 @@
 """``JobRecord``: what a job's status remembers, as sets and numbers, read from a status and written back to one."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +10,7 @@ from raycp.controllers.batchjob.indexes import IndexSet
 from raycp.sdk import conditions
 
 _HIGHEST = 2**31 - 1
+_INDEX = re.compile("[0-9]{1,10}", re.ASCII)
 _STANDARD = ("FailureTarget", "SuccessCriteriaMet", "Suspended", "Failed", "Complete")
 """Conditions of ``batch/v1``; the others are raycp's own."""
 
@@ -57,22 +59,21 @@ class JobRecord:
             index_failures=_numbers(status.get("indexFailures")),
             index_ignored=_numbers(status.get("indexIgnoredFailures")),
             waits=_times(status.get("indexBackoff")),
-            failed=status.get("failed") or 0,
-            failures_in_a_row=backoff.get("failures") or 0,
+            failed=_count(status.get("failed")),
+            failures_in_a_row=_count(backoff.get("failures")),
             backoff_until=conditions.parse_time(backoff.get("until")) or 0.0,
             start=conditions.parse_time(status.get("startTime")),
             completion=conditions.parse_time(status.get("completionTime")),
             conditions=[
                 {key: value for key, value in condition.items() if key != "lastProbeTime"}
-                for condition in status.get("conditions") or ()
+                for condition in conditions.readable(status.get("conditions"))
             ],
         )
         left = ASSIGNED_LIMIT
         for entry in status.get("clusters") or ():
             name = entry["name"]
-            record.clusters[name] = Tally(
-                entry.get("succeeded") or 0, entry.get("failed") or 0, entry.get("active") or 0, entry.get("ready") or 0
-            )
+            succeeded, failed, active, ready = (_count(entry.get(part)) for part in ("succeeded", "failed", "active", "ready"))
+            record.clusters[name] = Tally(succeeded, failed, active, ready)
             record.clusters[name].standing = Standing.read(entry)
             for index in IndexSet.read(entry.get("assigned") or "", _HIGHEST):
                 if left <= 0:
@@ -149,12 +150,17 @@ class JobRecord:
         return [condition | {"lastProbeTime": condition.get("lastTransitionTime")} for condition in standard] + own
 
 
+def _count(found: Any) -> int:
+    """A number of Pods; what a status can't have been written with is as near to it as such a number can be."""
+    return min(max(found, 0), _HIGHEST) if isinstance(found, int) else 0
+
+
 def _numbers(found: Mapping[str, Any] | None) -> dict[int, int]:
-    return {int(index): n for index, n in (found or {}).items() if index.isdecimal() and isinstance(n, int)}
+    return {int(index): _count(n) for index, n in (found or {}).items() if _INDEX.fullmatch(index)}
 
 
 def _times(found: Mapping[str, Any] | None) -> dict[int, float]:
-    read = {int(index): conditions.parse_time(at) for index, at in (found or {}).items() if index.isdecimal()}
+    read = {int(index): conditions.parse_time(at) for index, at in (found or {}).items() if _INDEX.fullmatch(index)}
     return {index: at for index, at in read.items() if at is not None}
 
 

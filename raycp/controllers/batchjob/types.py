@@ -130,8 +130,8 @@ class LabelSelector(_Model):
 class RetryBackoff(_Model):
     """The wait before a failed Pod is replaced, in seconds: initial × 2ⁿ⁻¹ after the n-th failure in a row, at most max."""
 
-    initial_seconds: float = Field(default=10, ge=0, description="The wait after the first failure.")
-    max_seconds: float = Field(default=600, ge=0, description="The longest wait.")
+    initial_seconds: float = Field(default=10, ge=0, le=_INT32, description="The wait after the first failure.")
+    max_seconds: float = Field(default=600, ge=0, le=_INT32, description="The longest wait.")
 
 
 class Placement(_Model):
@@ -151,10 +151,16 @@ class Placement(_Model):
         default="Wait", description="Wait: Pods in an unreachable cluster are assumed to run. Replace: they run anew elsewhere."
     )
     unreachable_toleration_seconds: int = Field(
-        default=300, ge=0, description="With Replace: how long a cluster may be unreachable before its Pods are replaced."
+        default=300,
+        ge=0,
+        le=_INT32,
+        description="With Replace: how long a cluster may be unreachable before its Pods are replaced.",
     )
     unschedulable_toleration_seconds: int = Field(
-        default=60, ge=1, description="How long Pods may find no node in a cluster before they move to another that takes them."
+        default=60,
+        ge=1,
+        le=_INT32,
+        description="How long Pods may find no node in a cluster before they move to another that takes them.",
     )
     max_moving: int | None = Field(
         default=None, ge=1, description="Most Pods that leave a drained cluster at a time; by default a quarter of parallelism."

@@ -261,7 +261,7 @@ SPEC_RULES: Sequence[SpecRule] = (
         lambda s: s.selector is None or bool(s.manual_selector),
     ),
     SpecRule(
-        ".template.metadata",
+        ".template.metadata.labels",
         INVALID,
         "`selector` does not match template `labels`",
         _if_given(

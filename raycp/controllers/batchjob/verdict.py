@@ -5,6 +5,12 @@ from raycp.controllers.batchjob.step import JobStep
 from raycp.sdk import conditions
 
 
+def begin(step: JobStep) -> None:
+    """Start the clock of a job that is not suspended, before it is judged: a deadline of 0 seconds is over at once."""
+    if (step.record.start is None or step.record.true("Suspended")) and not step.spec.suspend and not step.ending():
+        step.record.start = float(int(step.now))
+
+
 def judge(step: JobStep) -> None:
     """Decide on success or failure, once. Failure is judged first."""
     if step.ending():
@@ -52,7 +58,7 @@ def _restarts_exceed(step: JobStep) -> bool:
 
 
 def suspend(step: JobStep) -> None:
-    """Suspend, start or resume the job."""
+    """Suspend or resume the job."""
     record = step.record
     if step.ending():
         return
@@ -66,10 +72,6 @@ def suspend(step: JobStep) -> None:
     if record.true("Suspended"):
         step.condition("Suspended", False, "JobResumed", "Job resumed")
         step.out.events.append(("Normal", "Resumed", "Job resumed"))
-    if record.start is None:
-        record.start = float(int(step.now))
-        if step.spec.active_deadline_seconds is not None:
-            step.wakes.append(record.start + step.spec.active_deadline_seconds)
 
 
 def stop(step: JobStep) -> None:
@@ -80,9 +82,10 @@ def stop(step: JobStep) -> None:
     record = step.record
     if not step.finished and record.true("FailureTarget"):
         for pod in step.live:
-            record.failed += 1
-            record.tally(pod.cluster).failed += 1
             record.attempts[pod.index] = pod.attempt + 1
+            if policy.action_for(pod, step.spec, step.job.namespace)[0] != "Ignore":
+                record.failed += 1
+                record.tally(pod.cluster).failed += 1
     step.out.ends += step.live
     step.live = []
 
