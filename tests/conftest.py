@@ -2,6 +2,7 @@
 
 - In CI nothing is skipped: a test whose tool is missing fails there.
 - A test belongs to one target: ``make test``, ``make test-wide`` (mark ``wide``) or ``make soak`` (mark ``soak``).
+- No example has a deadline: how long it takes is the machine's, and a test that never ends meets the time limit of all tests.
 - ``--hypothesis-profile nightly`` (``make nightly``): 2 000 examples of the locks, the queue, the ledger and the cache.
 - In CI a failed test of Ray or of real processes runs once more (``second_run``).
 - In CI a file says which tests have begun and ended (``progress_log``).
@@ -15,7 +16,9 @@ import pytest
 import second_run
 from hypothesis import settings
 
-settings.register_profile("nightly", max_examples=2000)
+settings.register_profile("raycp", deadline=None)
+settings.register_profile("nightly", deadline=None, max_examples=2000)
+settings.load_profile("raycp")
 
 
 def pytest_configure(config: pytest.Config) -> None:
