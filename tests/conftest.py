@@ -4,11 +4,13 @@
 - A test belongs to one target: ``make test``, ``make test-wide`` (mark ``wide``) or ``make soak`` (mark ``soak``).
 - ``--hypothesis-profile nightly`` (``make nightly``): 2 000 examples of the locks, the queue, the ledger and the cache.
 - In CI a failed test of Ray or of real processes runs once more (``second_run``).
+- In CI a file says which tests have begun and ended (``progress_log``).
 """
 
 import os
 from collections.abc import Generator
 
+import progress_log
 import pytest
 import second_run
 from hypothesis import settings
@@ -19,6 +21,8 @@ settings.register_profile("nightly", max_examples=2000)
 def pytest_configure(config: pytest.Config) -> None:
     if second_run.wanted(config):
         config.pluginmanager.register(second_run.SecondRun(config), "raycp-second-run")
+    if (path := progress_log.wanted()) is not None:
+        config.pluginmanager.register(progress_log.ProgressLog(path), "raycp-progress-log")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -68,6 +68,8 @@ class ProblemCode(StrEnum):
     OBJECT_TOO_LARGE = "ObjectTooLarge"
     """An object or its children are larger than what a worker is given."""
     CLOCK = "ClockOff"
+    KUBECONFIG_NOT_WRITTEN = "KubeconfigNotWritten"
+    """The kubeconfig of an embedded cluster could not be written on the node where it runs."""
     DRAIN = "Drain"
     PLACEMENT = "Placement"
     OTHER = "Other"

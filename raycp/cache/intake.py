@@ -4,7 +4,8 @@ Rules (law 5):
 
 1. A cluster may send ``EVENTS_PER_SECOND`` events a second on average, and twice as many at once. Initial lists do not count.
 2. Beyond that, events are collected for at least ``DEBOUNCE`` seconds before they are processed. Of several changes of one object
-   (uid) only the latest counts; the deletion of an object stays, and so does a new object of the same name (law 7).
+   (uid) only the latest counts; the deletion of an object stays, and so does a new object of the same name (law 7). What is left
+   is processed evenly over the next such time, so that changes of other clusters wait for a few events, not for all.
 3. What is still too much waits: nothing is read meanwhile, and TCP slows the server down. It ends the watch of a reader that is too
    slow, and the list that follows folds everything.
 4. This ends when less than half of the rate has arrived for a whole second.
@@ -91,7 +92,8 @@ class EventBudget:
         return found
 
     def processed(self, lines: int, of: int) -> float:
-        """While ``flooded``: of ``of`` lines, so many were left to process. The seconds to wait before more are read."""
+        """While ``flooded``: of ``of`` lines, so many were left to process. The seconds in which to process them, before
+        more are read."""
         self.folded += of - lines
         self.tokens -= lines + (of - lines) * _FOLD_COST
         return max(DEBOUNCE, -self.tokens / self.rate)

@@ -320,20 +320,20 @@ class Reflector:
         budget.tokens -= len(lines)
         if budget.tokens >= 0 and not budget.flooded:
             return await self._apply_slices(lines)
-        arrived = len(lines)
-        budget.arrived(arrived)
+        budget.arrived(arrived := len(lines))
         if not budget.flooded:
             return await self._apply_slices(lines)
         lines = await folded(lines)
-        changed = await self._apply_slices(lines)
-        await self._clock.sleep(budget.processed(len(lines), arrived))
+        pause = budget.processed(len(lines), arrived) / (len(range(0, len(lines), EMITTED)) or 1)
+        changed = await self._apply_slices(lines, pause)
+        await self._clock.sleep(pause)
         return changed
 
-    async def _apply_slices(self, lines: Sequence[bytes]) -> bool:
+    async def _apply_slices(self, lines: Sequence[bytes], pause: float = 0.0) -> bool:
         changed = False
         for start in range(0, len(lines), EMITTED):
             if start:
-                await asyncio.sleep(0)
+                await (self._clock.sleep(pause) if pause else asyncio.sleep(0))
             changed = self._apply(lines[start : start + EMITTED]) or changed
         return changed
 

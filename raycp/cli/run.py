@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from raycp.base.problems import ProblemCode
 from raycp.cli.console import progress
 from raycp.cli.end_signals import Ending
 from raycp.cli.errors import CliError
@@ -109,6 +110,7 @@ def summary(status: dict[str, Any]) -> str:
     for cluster in status["clusters"]:
         if cluster["kubeconfig"]:
             lines.append(f"kubeconfig of {cluster['name']}: {cluster['kubeconfig']}")
+    lines += [each["message"] for each in status["problems"] if each["code"] == ProblemCode.KUBECONFIG_NOT_WRITTEN]
     return "\n".join(lines)
 
 

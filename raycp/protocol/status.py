@@ -26,6 +26,7 @@ NOTES = ACCUSED | {
     ProblemCode.OBJECT_TOO_LARGE,
     ProblemCode.OBJECTS_UNREADABLE,
     ProblemCode.CLOCK,
+    ProblemCode.KUBECONFIG_NOT_WRITTEN,
     ProblemCode.DRAIN,
     ProblemCode.PLACEMENT,
     ProblemCode.LEADER_SILENT,
@@ -42,6 +43,7 @@ REPORTED = frozenset(
         ProblemCode.OBJECTS_UNREADABLE,
         ProblemCode.STATE_NOT_STORED,
         ProblemCode.OBJECT_TOO_LARGE,
+        ProblemCode.KUBECONFIG_NOT_WRITTEN,
     }
 )
 """Problems that members report."""

@@ -1,12 +1,13 @@
 """The actor of one embedded cluster: starts it, reports its endpoint, writes a kubeconfig file."""
 
 import asyncio
-import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from raycp.base.clock import Clock
+from raycp.base.problems import ProblemCode, ProblemOwner, Subject
 from raycp.embedded.cluster import EmbeddedCluster
 from raycp.kube import ConnectSpec
 from raycp.member.core import MemberCore
@@ -18,8 +19,6 @@ from raycp.protocol.plan import Plan
 from raycp.protocol.report import Report
 from raycp.runtime.fleet_home import fleet_home
 
-log = logging.getLogger(__name__)
-
 
 class EmbeddedCore(MemberCore):
     """Runs one ``EmbeddedCluster`` for the fleet."""
@@ -30,6 +29,8 @@ class EmbeddedCore(MemberCore):
         self._connect: ConnectSpec | None = None
         self._kubeconfig = ""
         self._file = ""
+        self._unwritten = ""
+        """Why there is no file."""
         self._error = ""
         self._ended = False
         self._changing = asyncio.Lock()
@@ -67,7 +68,13 @@ class EmbeddedCore(MemberCore):
             timeout=plan.fleet.doc.cluster(name).request_timeout,
         )
         self._kubeconfig = endpoint.kubeconfig
-        self._file = write_kubeconfig(plan.fleet.name, name, endpoint.kubeconfig)
+        try:
+            self._file = write_kubeconfig(plan.fleet.name, name, endpoint.kubeconfig)
+        except OSError as error:
+            self._unwritten = (
+                f"on {self.node} the kubeconfig of {name} can't be written: {error}; "
+                f"`raycp kubeconfig {name}` prints it (RAYCP_HOME names the directory on each node)"
+            )
 
     async def extra(self, question: Question[Any]) -> Any:
         match question:
@@ -96,18 +103,18 @@ class EmbeddedCore(MemberCore):
         if self._file:
             report.extra["kubeconfig"] = self._file
 
+    def problems(self, report: Report) -> Mapping[Subject, str]:
+        found = (ProblemCode.KUBECONFIG_NOT_WRITTEN, ProblemOwner(cluster=self.member.place))
+        return {found: self._unwritten} if self._unwritten else {}
+
 
 def write_kubeconfig(fleet: str, cluster: str, text: str) -> str:
-    """Write it readable by its owner only; the path, or nothing if it can't be written."""
-    try:
-        directory = fleet_home(fleet)
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path = directory / f"{cluster}.kubeconfig"
-        partial = path.with_suffix(f".{os.getpid()}.tmp")
-        partial.touch(mode=0o600)
-        partial.write_text(text)
-        partial.replace(path)
-    except OSError as error:
-        log.warning("no kubeconfig file for %s: %s", cluster, error)
-        return ""
+    """Write it readable by its owner only; its path. Raises ``OSError``."""
+    directory = fleet_home(fleet)
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path = directory / f"{cluster}.kubeconfig"
+    partial = path.with_suffix(f".{os.getpid()}.tmp")
+    partial.touch(mode=0o600)
+    partial.write_text(text)
+    partial.replace(path)
     return str(path)

@@ -107,6 +107,21 @@ def test_two_causes_through_the_command(tmp_path: Path, capsys: pytest.CaptureFi
 
 @pytest.mark.ray
 @pytest.mark.wide
+@pytest.mark.timeout(300)
+def test_a_lying_server_through_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    code = main(["bench", "hostile", "--set", "lie=html", "--set", "seconds=2", "--quiet"])
+    told = json.loads(capsys.readouterr().out)
+    assert code == 0, told
+    changes = 100 * (1 + len(told["repeated"]))
+    assert (told["cases"], told["missing"], told["n"]) == (1, 0, changes)
+    assert all("p99" in why and ";" not in why for why in told["why_failed"].values()), "nothing but the time, which is the bench's"
+    assert 0 < told["rss_max_mb"] < 400
+    assert told["quiet_p99_ms"] > 0
+    assert told["worst"].startswith("html: ")
+
+
+@pytest.mark.ray
+@pytest.mark.wide
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("cause", ["node-kill", "node-freeze"])
 def test_a_node_is_lost_through_the_command(cause: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ from scripted_api import ScriptedApi, is_list, once_for, reset
 from watched import Watched
 
 from raycp.cache import FaultOwner, Phase
+from raycp.cache.difference import EMITTED
 
 
 def deep(name: str, rv: int, levels: int = 1_100, uid: str = "deep-uid") -> bytes:
@@ -441,6 +442,23 @@ async def test_a_flood_of_changes_of_one_object_is_folded_and_the_latest_state_w
     versions = [event.obj.rv for event in changes]
     assert versions == sorted(versions)
     await watched.until(lambda: not budget.review(), 20.0)
+
+
+async def test_a_flood_of_new_objects_is_processed_a_few_at_a_time(api: ScriptedApi, watched: Watched) -> None:
+    """Between any two parts the loop is free for the other clusters. A third of these lines counts as flood, so that they may come
+    at three times the budget's rate."""
+    seen: list[tuple[float, bool, int]] = []
+    watched.start(lambda events: seen.append((time.monotonic(), watched.budget.flooded, len(events))), budget_rate=400.0)
+    await watched.synced()
+    await watched.until(lambda: watching(watched))
+    for n in range(1200):
+        api.put(f"a{n}")
+    await watched.until(lambda: len(watched.store) == 1200)
+    of_flood = [(at, size) for at, flooded, size in seen if flooded]
+    assert sum(size for _, size in of_flood) > 300, "beyond twice the rate"
+    assert max(size for _, size in of_flood) <= EMITTED
+    gaps = [later - before for (before, size), (later, _) in pairwise(of_flood) if size == EMITTED]
+    assert min(gaps) > EMITTED / (4 * 400.0)
 
 
 async def test_in_a_flood_a_deleted_and_recreated_object_is_announced_as_two(api: ScriptedApi, watched: Watched) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import fleet_samples
 import msgspec
 import psutil
 import pytest
@@ -368,9 +370,13 @@ def test_what_fails_is_on_the_terminal_in_the_list_and_on_the_object(ray_house: 
 
 
 def test_submit(ray_house: House) -> None:
-    path = ray_house.file("sub", ["hub", "east"], [BATCHJOB, "fleet_samples:parent"])
+    """From a folder with a space in its name, which holds file and module."""
+    here = ray_house.home / "my controllers"
+    here.mkdir()
+    shutil.copy(Path(fleet_samples.__file__), here)
+    path = ray_house.file("sub", ["hub", "east"], [BATCHJOB, "fleet_samples:parent"]).rename(here / "sub.yaml")
     dashboard = f"http://127.0.0.1:{ray_house.dashboard}"
-    told = ray_house.raycp("submit", "-c", str(path), "--address", dashboard)
+    told = ray_house.raycp("submit", "-c", str(path), "--address", dashboard, cwd=here)
     assert "fleet sub is ready: epoch 1" in told
     assert "does not need the job any more" in told
     status = ray_house.status("sub")
@@ -380,7 +386,7 @@ def test_submit(ray_house: House) -> None:
     asyncio.run(clusters["hub"].request("POST", JOBS, job("sub", 2)))
     until(lambda: "sub" in asyncio.run(complete(clusters["hub"])), 30, "jobs run")
     until(lambda: "default/s-child" in asyncio.run(clusters["east"].created("secrets")), 30, "the module was sent along")
-    again = ray_house.raycp("submit", "-c", str(path), "--address", dashboard)
+    again = ray_house.raycp("submit", "-c", str(path), "--address", dashboard, cwd=here)
     assert "does not need the job any more" in again
     after = ray_house.status("sub")
     assert applied(after) == applied(status), "the same again changes nothing"
