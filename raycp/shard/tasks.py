@@ -50,6 +50,8 @@ class TaskMaker:
         self._ledger = ledger
         self._watches = watches
         self._pages = pages
+        self.queue_of: Callable[[str, Obj], str] = lambda controller, obj: ""
+        """The queue that admits an object's work (``Task.queue``), by controller."""
 
     def make(self, worker: str, item: Item) -> Task | None:
         """The task of a hand-out, recorded as started; None for a key whose controller or cluster has left."""
@@ -140,6 +142,7 @@ class TaskMaker:
             refused=refused,
             foreign=foreign,
             orphans=item.key in self._ledger.notes.orphaning,
+            queue=self.queue_of(item.key.controller, obj) if obj is not None else "",
         )
         if rest:
             self._pages.keep(worker, task_token(identity), children)

@@ -62,7 +62,16 @@ async def batchjob(ctx: Context, obj: dict[str, Any]) -> Result | None:
     except InvalidSpec as error:
         return await _invalid(ctx, obj, str(error))
     forgotten = _forgotten(meta)
-    job = Job(meta["uid"], spec, status, meta.get("generation"), forgotten, namespace=meta["namespace"], tier=ctx.request.tier)
+    job = Job(
+        meta["uid"],
+        spec,
+        status,
+        meta.get("generation"),
+        forgotten,
+        namespace=meta["namespace"],
+        tier=ctx.request.tier,
+        queue=ctx.request.queue,
+    )
     now = ctx.now()
     if FINALIZER not in (meta.get("finalizers") or ()):
         obj = await hold(ctx, obj, FINALIZER)
