@@ -53,7 +53,7 @@ def admission_of(job: "Job") -> Admission:
         return Admission()
     if not found and not job.spec.scheduled and job.status.get("startTime"):
         return Admission()
-    clusters = {entry["name"]: entry.get("pods") or 0 for entry in found.get("clusters") or () if entry.get("name")}
+    clusters: Mapping[str, int] = found.get("clusters") or {}
     state = found.get("state") or "Pending"
     return Admission(
         True,

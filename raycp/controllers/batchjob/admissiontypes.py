@@ -8,7 +8,6 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-QueueName = Annotated[str, Field(min_length=1, max_length=63, pattern="^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
 JobName = Annotated[str, Field(min_length=1, max_length=63, pattern="^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
 PRIORITY_LIMIT = 1_000_000_000
 """As a PriorityClass of users (API doc, PriorityClass)."""
@@ -45,25 +44,20 @@ class Dependency(_Model):
     )
 
 
-class AdmittedCluster(_Model):
-    """A cluster that runs Pods of the job."""
-
-    name: str = Field(description="Name of the member cluster.")
-    pods: int = Field(default=0, description="The most Pods there.")
-
-
 class AdmissionStatus(_Model):
     """The scheduler's decision. Without it, no Pod of a job that needs one is made."""
 
-    queue: str = Field(default="", description="The queue whose quota is used; empty where the job has none.")
-    state: Literal["Pending", "Admitted", "Evicted"] = Field(
+    state: Literal["Pending", "Admitted", "Evicting"] = Field(
         default="Pending",
-        description="Pending: it waits. Admitted: its Pods run in clusters. Evicted: its Pods there are being taken back.",
+        description="Pending: it waits. Admitted: its Pods run in clusters. Evicting: its Pods are being taken back.",
     )
+    queue: str = Field(default="", description="The queue whose quota is used; empty where the job has none.")
+    flavor: str = Field(default="", description="The flavor whose quota is used.")
+    clusters: dict[str, int] = Field(default_factory=dict, description="Where its Pods run: the most in each cluster.")
+    node_selector: dict[str, str] = Field(default_factory=dict, description="Labels of the flavor, which its Pods ask for too.")
+    priority: int = Field(default=0, description="The priority that it was admitted with.")
+    admitted_at: str | None = Field(default=None, description="When it was admitted.")
+    requeues: int = Field(default=0, description="How often its Pods were taken back.")
+    not_before: str | None = Field(default=None, description="It is not admitted again before that time.")
     reason: str = Field(default="", description="Why, in one word.")
     message: str = Field(default="", description="Why, in a sentence.")
-    clusters: list[AdmittedCluster] = Field(default_factory=list, description="Where its Pods run, and how many at most.")
-    time: str | None = Field(default=None, description="When this was decided.")
-    since: str | None = Field(default=None, description="Since when it waits, for its place in the queue.")
-    requeues: int = Field(default=0, description="How often its Pods were taken back.")
-    after: str | None = Field(default=None, description="It is not admitted again before that time.")

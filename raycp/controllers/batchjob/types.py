@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from raycp.controllers.batchjob.admissiontypes import PRIORITY_LIMIT, Dependency, Gang, QueueName
+from raycp.controllers.batchjob.admissiontypes import PRIORITY_LIMIT, Dependency, Gang
 from raycp.controllers.batchjob.immutability import IMMUTABLE, ROOT_RULES
 from raycp.controllers.batchjob.podtemplate import LabelValue, PodTemplate
 from raycp.controllers.batchjob.statustypes import BatchJobStatus
@@ -22,6 +22,7 @@ from raycp.controllers.batchjob.validation import (
     SUCCESS_RULES,
     cel_rules,
 )
+from raycp.controllers.queues.types import QueueName
 from raycp.sdk.crd import column, crd_for
 
 GROUP, VERSION, KIND = "batch.raycp.io", "v1alpha1", "BatchJob"
