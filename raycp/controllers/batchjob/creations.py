@@ -1,6 +1,6 @@
 """Which Pods are surplus, which are to be created, and where."""
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from raycp.base.tasks import CAPACITY
 from raycp.controllers.batchjob.admission import room_in, rules_within
