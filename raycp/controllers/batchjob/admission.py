@@ -9,8 +9,10 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from raycp.scheduling import Candidate, Rules
 
@@ -71,7 +73,7 @@ def room_in(step: "JobStep", candidate: Candidate, existing: Mapping[str, int]) 
     room = step.admission.clusters.get(candidate.name, 0) - existing.get(candidate.name, 0)
     if room <= 0:
         return None
-    return replace(candidate, free_pods=room if candidate.free_pods is None else min(room, candidate.free_pods))
+    return msgspec.structs.replace(candidate, free_pods=room if candidate.free_pods is None else min(room, candidate.free_pods))
 
 
 def rules_within(step: "JobStep", rules: Rules) -> Rules:

@@ -1,4 +1,4 @@
-"""What a job says to the scheduler (``queue``, ``priority``, ``gang``, ``dependsOn``), and what the scheduler answers in its status.
+"""What a job says to the scheduler (``gang``, ``dependsOn``), and what the scheduler answers in its status.
 
 The scheduler alone writes ``status.admission``, before any Pod is made; the controller alone reads it.
 """
@@ -30,8 +30,8 @@ class Gang(_Model):
         default=300,
         ge=1,
         le=86_400,
-        description="Seconds after its admission in which minAvailable Pods must run; else all are taken back, and the job is queued"
-        " again, after a wait that doubles each time.",
+        description="Seconds after its admission in which minAvailable Pods must run; else all are taken back, and the job is"
+        " queued again, after a wait that doubles each time.",
     )
 
 

@@ -80,7 +80,9 @@ class BatchJobStatus(_Model):
     backoff: BackoffStatus | None = None
     clusters: list[ClusterStatus] = Field(default_factory=list, description="What each member does for the job.")
     admission: AdmissionStatus | None = None
-    phase: str = Field(default="", description="For people: Queued, Pending, Running, Suspended, Completing, Failing, Complete or Failed.")
+    phase: str = Field(
+        default="", description="For people: Queued, Pending, Running, Suspended, Completing, Failing, Complete or Failed."
+    )
     progress: str = Field(default="", description="For people: successes of those needed, such as 3/5.")
     duration: str = Field(default="", description="For people: from start to end; of a running job, to its last change, with a +.")
     tier: str = Field(default="", description="For people: the tier that the job's reconciles run in.")

@@ -289,7 +289,11 @@ def crd() -> dict[str, Any]:
         scale=(".spec.parallelism", ".status.active"),
         description="A job whose Pods run on the member clusters of a raycp fleet.",
         columns=(
-            column("Status", ".status.phase", description="Queued, Pending, Running, Suspended, Completing, Failing, Complete or Failed."),
+            column(
+                "Status",
+                ".status.phase",
+                description="Queued, Pending, Running, Suspended, Completing, Failing, Complete or Failed.",
+            ),
             column("Completions", ".status.progress", description="Successes of those needed."),
             column(
                 "Duration", ".status.duration", description="From start to end; of a running job, to its last change, with a +."

@@ -5,8 +5,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from raycp.base.quantities import QuantityError, parse_quantity
 from raycp.controllers.queues.types import Flavor, QueueObjectSpec
-from raycp.scheduling.quantities import QuantityError, parse_quantity
 from raycp.scheduling.queues import FlavorQuotas, FlavorResource, QueueSpec
 
 

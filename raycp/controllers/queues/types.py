@@ -94,10 +94,7 @@ class QueueObjectStatus(_Model):
     admitted: int = Field(default=0, description="Jobs that are admitted.")
     share: float = Field(default=0, description="Its weighted dominant share of what the cohort lends; 0: it borrows nothing.")
     usage: list[FlavorUsage] = Field(default_factory=list, description="By flavor and resource.")
-    head: list[str] = Field(default_factory=list, description="The next jobs, in order: namespace/name.")
-    conditions: list[dict[str, Any]] = Field(
-        default_factory=list, description="Active: whether jobs can be admitted; if not, why."
-    )
+    conditions: list[dict[str, Any]] = Field(default_factory=list, description="Active: whether jobs can be admitted; if not, why.")
 
 
 @cache
