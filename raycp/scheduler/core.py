@@ -134,6 +134,11 @@ class Scheduler:
         self._unsure.add((obj.meta.namespace, obj.meta.name))
         return UNKNOWN_QUEUE
 
+    def uid_of(self, namespace: str, name: str) -> str:
+        """Of a job that takes part; empty for another."""
+        obj = self._hub.cached(namespace, name)
+        return obj.meta.uid if obj is not None and obj.meta.uid in self._jobs else ""
+
     def explain(self, uid: str) -> JobExplanation | None:
         """See ``Admission.explain``."""
         return self._admission.explain(uid, self._clock.wall()) if self.ready else None

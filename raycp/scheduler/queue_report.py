@@ -6,8 +6,8 @@ from typing import Any, Protocol
 import msgspec
 
 from raycp.base.clock import Clock
-from raycp.base.quantities import shown_quantity
 from raycp.kube.errors import KubeError
+from raycp.scheduler.answers import usage_rows
 from raycp.scheduler.core import Scheduler
 from raycp.scheduling.queues import QueueStatus
 from raycp.sdk import conditions
@@ -58,16 +58,7 @@ class QueueReport:
             "pending": status.pending,
             "admitted": status.admitted,
             "share": round(status.share, 4),
-            "usage": [
-                {
-                    "flavor": each.flavor,
-                    "resource": each.resource,
-                    "nominal": shown_quantity(each.nominal, each.resource),
-                    "used": shown_quantity(each.used, each.resource),
-                    "borrowed": shown_quantity(each.borrowed, each.resource),
-                }
-                for each in status.usage
-            ],
+            "usage": usage_rows(status),
             "conditions": [self._active(status.name)],
         }
 

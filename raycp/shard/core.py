@@ -377,6 +377,8 @@ class ShardCore(MemberCore):
         self.rests.expire()
 
     def _timeline(self, query: TimelineQuery) -> bytes:
+        if query.topic:
+            return msgspec.json.encode(self.hosting.answer(query.topic, query.namespace, query.name))
         return msgspec.json.encode(self.reporter.timeline(query.cluster, query.kind, query.namespace, query.name))
 
     def fill(self, report: Report) -> None:

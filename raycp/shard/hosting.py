@@ -7,6 +7,7 @@ at a flag four times a second.
 
 import contextlib
 import secrets
+from typing import Any
 
 import msgspec
 
@@ -17,6 +18,7 @@ from raycp.base.loops import Loops
 from raycp.config.clusters import ClusterSpec
 from raycp.protocol.frames import CapacityChanged
 from raycp.protocol.plan import Plan
+from raycp.scheduler.answers import explained, queue_rows
 from raycp.scheduler.capacity_watch import decode_summary
 from raycp.scheduler.core import Scheduler
 from raycp.scheduler.queue_report import QueueReport
@@ -94,6 +96,14 @@ class SchedulerHost:
         """A kind may be listed now."""
         if self._running and not self.scheduler.queues_listed and self.hub.queues_known:
             self._queues_changed([])
+
+    def answer(self, topic: str, namespace: str, name: str) -> dict[str, Any] | None:
+        """What ``raycp explain`` and ``raycp queues`` show; None where there is nothing to show."""
+        if not self._running:
+            return None
+        if topic == "queues":
+            return {"items": queue_rows(self.scheduler)}
+        return explained(self.scheduler, namespace, name) if topic == "explain" else None
 
     # what the hub's cache shows
 
