@@ -26,6 +26,7 @@ from raycp.scheduling import Candidate
 from raycp.scheduling.admission import Admission
 from raycp.scheduling.admissions import AdmissionDecision, AdmissionRecord, JobExplanation
 from raycp.scheduling.capacity import CapacitySummary
+from raycp.scheduling.demand import JobDemand
 from raycp.scheduling.queues import QueueStatus
 
 log = logging.getLogger(__name__)
@@ -111,6 +112,8 @@ class Scheduler:
         self._writing: dict[str, asyncio.Task[None]] = {}
         self._again: dict[str, float] = {}
         self._untold: dict[str, None] = {}
+        self._targets: set[tuple[str, str]] = set()
+        """Jobs that others depend on: what has become of them matters, whether they have a queue or not."""
         self._priorities: dict[str, int] = {}
         self._woken = asyncio.Event()
         self._fenced = False
@@ -169,7 +172,8 @@ class Scheduler:
     def take_jobs(self, changes: Iterable[tuple[Obj, bool]]) -> None:
         """Jobs that have changed, or are gone (True)."""
         for obj, gone in changes:
-            if not (self.queues.specs or obj.meta.uid in self._jobs or concerns(obj.raw)):
+            meta = obj.meta
+            if not (self.queues.specs or meta.uid in self._jobs or concerns(obj.raw) or (meta.namespace, meta.name) in self._targets):
                 continue
             if self._buffer is not None:
                 self._buffer.append((obj, gone))
@@ -229,6 +233,7 @@ class Scheduler:
         self._seen.clear()
         self._again.clear()
         self._untold.clear()
+        self._targets.clear()
         self._buffer, self._fenced = [], False
         self._admission = Admission()
 
@@ -282,7 +287,7 @@ class Scheduler:
         uid, now = obj.meta.uid, self._clock.wall()
         if gone:
             self._seen.pop(uid, None)
-            if self._jobs.pop(uid, None) is not None:
+            if self._jobs.pop(uid, None) is not None or (obj.meta.namespace, obj.meta.name) in self._targets:
                 self._admission.finish(uid, "Deleted", now)
             return
         if not again and obj.rv and obj.rv <= self._seen.get(uid, 0):
@@ -292,12 +297,15 @@ class Scheduler:
         except UnreadableJob:
             return  # its reconcile says so to the user
         known = self._jobs.get(uid)
-        if known is None and not (job.ours and (job.wants or self.queues.of(obj.meta.namespace))):
+        takes_part = job.ours and (job.wants or bool(self.queues.of(obj.meta.namespace)))
+        if known is None and (not takes_part or job.outcome is not None):
+            if (obj.meta.namespace, obj.meta.name) in self._targets:
+                self._bystander(job)
             return
         self._seen[uid] = obj.rv
         if job.outcome is not None:
-            if self._jobs.pop(uid, None) is not None or job.outcome:
-                self._admission.finish(uid, job.outcome, now)
+            self._jobs.pop(uid, None)
+            self._admission.finish(uid, job.outcome, now)
             return
         if known is None:
             known = self._jobs[uid] = _Known(job, job.record)
@@ -307,6 +315,15 @@ class Scheduler:
         else:
             known.job = job
         self._follow(uid, known)
+
+    def _bystander(self, job: ScheduledJob) -> None:
+        """One that takes no part, and that others depend on: it holds nothing, and what it has reached counts."""
+        if job.outcome is None and not job.status.start_time:
+            return
+        meta, now = job.obj.meta, self._clock.wall()
+        self._admission.submit(JobDemand(meta.uid, meta.namespace, meta.name, 0.0, 0), AdmissionRecord("Admitted"), now)
+        if job.outcome is not None:
+            self._admission.finish(meta.uid, job.outcome, now)
 
     def _first_record(self, job: ScheduledJob) -> AdmissionRecord | None:
         """What is known of a job that is met for the first time. One that has started without the scheduler is admitted as it
@@ -353,6 +370,12 @@ class Scheduler:
         except UnreadableJob as error:
             log.warning("job %s/%s is not scheduled: %s", job.obj.meta.namespace, job.obj.meta.name, error)
             return
+        for each in demand.depends_on:
+            target = (demand.namespace, each.job)
+            if target not in self._targets:
+                self._targets.add(target)
+                if (other := self._hub.cached(*target)) is not None:
+                    self._take(other, gone=False)
         self._admission.submit(demand, record, self._clock.wall())
         if record is None or record.state == "Pending":
             self._untold.setdefault(job.uid, None)
