@@ -83,6 +83,8 @@ class CapacityReports:
         told = self._told.get(name)
         if spec.capacity:
             summary, unknown = encode_summary(declared(spec)), ""
+        elif spec.embedded is not None and not spec.embedded.nodes:
+            summary, unknown = b"", ""  # Pods run there without a node, and without a limit
         else:
             watch = self._watches.get(name)
             watched = self._caches.cluster(name)
@@ -101,7 +103,7 @@ class CapacityReports:
             else:
                 summary = told[0]
             unknown = watch.reason
-            if not summary and not unknown:
+            if not summary and not unknown and reachable:
                 return  # it is being listed: nothing is placed there before it is known what it has
         news = (summary, reachable, reason or unknown)
         if news != told:
