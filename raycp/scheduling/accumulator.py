@@ -9,9 +9,9 @@ from typing import TypeVar
 
 import msgspec
 
+from raycp.base.quantities import added
 from raycp.scheduling.capacity import CapacitySummary, NodeGroup, PodCount, RoomBin
 from raycp.scheduling.matching import Taint
-from raycp.base.quantities import added
 
 MAX_GROUPS = 64
 """Groups of a summary. A label key that would make more (``kubernetes.io/hostname``) is left out."""

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 import msgspec
 
-from raycp.scheduling.matching import Taint, Toleration, untolerated
 from raycp.base.quantities import added, fits_times
+from raycp.scheduling.matching import Taint, Toleration, untolerated
 
 
 class RoomBin(msgspec.Struct, array_like=True):

@@ -5,9 +5,9 @@ from typing import Literal
 
 import msgspec
 
+from raycp.base.quantities import PODS
 from raycp.scheduling.matching import Toleration
 from raycp.scheduling.model import Rules
-from raycp.base.quantities import PODS
 
 Topology = Literal["Any", "SameCluster", "SameZone"]
 DependencyCondition = Literal["Complete", "Failed", "Started"]
