@@ -8,7 +8,7 @@ Room and labels:
 Placement, ``place(job, fleet, now) -> PlacementDecision``:
 
 - ``model``: the question (``Demand``, ``Candidate``, ``Rules``) and the answer (a ``ClusterVerdict`` for each cluster);
-- ``place``: filters, then one of the strategies; ``allowed``: the filters that no state of a cluster changes.
+- ``place``: ``filters``, ``scores`` and ``domains`` make the order, ``filling`` the numbers.
 
 Admission, which job is next:
 
@@ -18,7 +18,8 @@ Admission, which job is next:
 Production, ``raycp explain`` and simulations call the same functions.
 """
 
+from raycp.scheduling.filters import allowed
 from raycp.scheduling.model import Candidate, ClusterVerdict, Demand, PlacementDecision, Rules
-from raycp.scheduling.place import allowed, place
+from raycp.scheduling.place import place
 
 __all__ = ["Candidate", "ClusterVerdict", "Demand", "PlacementDecision", "Rules", "allowed", "place"]

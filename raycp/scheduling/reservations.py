@@ -1,0 +1,176 @@
+"""Room that is kept for jobs at the head of their queues (EASY backfilling: Lifka, 1995; Mu'alem and Feitelson, 2001).
+
+1. A head that can't run gets a plan: on which nodes it will run when which jobs have ended, and from when on, if all of those
+have an
+   ``activeDeadlineSeconds``.
+2. Of the plans of one flavor, the one that was made first is kept, and each whose victims are on their way out: nothing more is
+given
+   out of its nodes, nor of the quota that it has so far. So a large job gets its turn, however many small ones arrive.
+3. A job may use what is kept if it ends, by its ``activeDeadlineSeconds``, before the plan's start.
+4. Of the same queue, nothing else passes a plan that is not kept.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from raycp.scheduling.attempts import Fit, attempt_in
+from raycp.scheduling.lines import JobEntry
+from raycp.scheduling.queues import FlavorQuotas
+from raycp.scheduling.rooms import GrantedNode
+from raycp.scheduling.state import AdmissionState, Undo
+
+FORESEEN = 256
+"""Ends of jobs that are looked at one by one; what comes later counts as coming then, which only makes backfill more careful."""
+
+
+class Plan:
+    """Of the head ``entry``. ``start``: None if not known. ``preempts``: its victims are on their way out."""
+
+    def __init__(self, entry: JobEntry, flavor: FlavorQuotas, start: float | None, since: float, *, preempts: bool) -> None:
+        self.entry, self.flavor, self.start, self.since, self.preempts = entry, flavor, start, since, preempts
+        self.queue = entry.line
+        self.active = False
+        """It is kept at this moment."""
+        self.nodes: dict[str, list[GrantedNode]] = {}
+        self.stale = False
+        """Its nodes are not those of the present summaries."""
+        self.charged: dict[str, int] = {}
+        """Quota that is kept for it."""
+
+    def order(self) -> tuple[bool, float, str]:
+        """Who comes first."""
+        return not self.preempts, self.since, self.entry.uid
+
+
+class Reservations:
+    """The plans, at most one for each queue, by the head's uid."""
+
+    def __init__(self, state: AdmissionState) -> None:
+        self._state = state
+        self.plans: dict[str, Plan] = {}
+        self._kept: list[Plan] = []
+
+    def of(self, uid: str) -> Plan | None:
+        """The plan of a job."""
+        return self.plans.get(uid)
+
+    def foresee(self, entry: JobEntry, flavor: FlavorQuotas, now: float, gone: list[JobEntry]) -> Plan | None:
+        """Make the plan of a head. ``gone``: jobs that are on their way out. None: even an empty fleet would not do."""
+        old = self.plans.pop(entry.uid, None)
+        since = now if old is None else old.since
+        self.settle()
+        state, job = self._state, entry.demand
+        ends = [each for each in state.by_end() if each not in gone] if gone else state.by_end()
+        with state.what_if() as undo:
+            start: float | None = now
+            for each in gone:
+                state.lift(each, undo)
+            found = attempt_in(state, entry.line, flavor, job, now)
+            for number, each in enumerate(ends):
+                if isinstance(found, Fit):
+                    break
+                state.lift(each, undo)
+                if number < FORESEEN:
+                    end = each.ends_by()
+                    start = None if end is None or start is None else max(start, end)
+                if number < FORESEEN or number == len(ends) - 1:
+                    found = attempt_in(state, entry.line, flavor, job, now)
+            if not isinstance(found, Fit):
+                self.settle()
+                return None
+            plan = Plan(entry, flavor, start, since, preempts=bool(gone))
+            self._choose_nodes(plan, found, undo)
+        self.plans[entry.uid] = plan
+        self.settle()
+        return plan
+
+    def _choose_nodes(self, plan: Plan, found: Fit, undo: Undo) -> None:
+        """Those that it would get."""
+        state = self._state
+        shape = state.shape(plan.entry.demand, plan.flavor.node_labels)
+        for name, count in found.clusters.items():
+            room = state.rooms.get(name)
+            if room is not None:
+                room.grant(_KEY, shape, count)
+                plan.nodes[name] = list(dict.fromkeys(room.nodes_of(_KEY)))
+                room.revoke(_KEY)
+
+    def drop(self, uid: str) -> None:
+        """The job has no plan any more."""
+        if self.plans.pop(uid, None) is not None:
+            self.settle()
+
+    def mark_stale(self, cluster: str) -> None:
+        """A cluster's nodes have been exchanged."""
+        for plan in self.plans.values():
+            if cluster in plan.nodes:
+                del plan.nodes[cluster]
+                plan.stale = True
+
+    def settle(self) -> None:
+        """Keep what is to be kept, and nothing else."""
+        self._release(self._kept)
+        kept: list[Plan] = []
+        flavors: set[str] = set()
+        for plan in sorted(self.plans.values(), key=Plan.order):
+            if plan.preempts or plan.flavor.name not in flavors:
+                flavors.add(plan.flavor.name)
+                kept.append(plan)
+        self._kept = kept
+        self._keep(kept)
+
+    def _keep(self, plans: list[Plan]) -> None:
+        state = self._state
+        for plan in plans:
+            if plan.active or plan not in self._kept:
+                continue
+            plan.active = True
+            for name, nodes in plan.nodes.items():
+                state.rooms[name].keep(nodes, kept=True)
+            job, queue = plan.entry.demand, plan.queue
+            for resource, amount in job.per_pod.items():
+                left = state.ledger.available(queue, plan.flavor.name, resource)
+                if left is not None:
+                    plan.charged[resource] = max(0, min(left, amount * job.needed))
+            state.ledger.keep(queue, plan.flavor.name, plan.charged)
+
+    def _release(self, plans: list[Plan]) -> None:
+        state = self._state
+        for plan in plans:
+            if not plan.active:
+                continue
+            plan.active = False
+            for name, nodes in plan.nodes.items():
+                if name in state.rooms:
+                    state.rooms[name].keep(nodes, kept=False)
+            state.ledger.keep(plan.queue, plan.flavor.name, plan.charged, -1)
+            plan.charged = {}
+
+    @contextmanager
+    def lifted(self, entry: JobEntry, now: float) -> Iterator[bool]:
+        """What ``entry`` may use is not kept within: its own, and all that is needed only after its end. Whether that is any."""
+        deadline = entry.demand.active_deadline
+        end = None if deadline is None else now + deadline
+        plans = [
+            plan
+            for plan in self._kept
+            if plan.entry is entry or (end is not None and plan.start is not None and end <= plan.start and not plan.preempts)
+        ]
+        self._release(plans)
+        try:
+            yield bool(plans)
+        finally:
+            self._keep(plans)
+
+    def passes(self, entry: JobEntry, head: JobEntry, fit: Fit, now: float) -> bool:
+        """Whether ``entry`` of the same queue, which could run as ``fit`` says, may pass a head that waits."""
+        plan = self.plans.get(head.uid)
+        if plan is None or plan in self._kept:
+            return True
+        deadline = entry.demand.active_deadline
+        if deadline is not None and plan.start is not None and now + deadline <= plan.start:
+            return True
+        return fit.flavor.name != plan.flavor.name and not plan.nodes.keys() & fit.clusters.keys()
+
+
+_KEY = "/plan"

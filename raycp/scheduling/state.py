@@ -1,0 +1,218 @@
+"""``AdmissionState``: what runs, what it holds, and what would be if some of it did not."""
+
+from bisect import insort
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+
+from raycp.base.quantities import UNBOUNDED, added
+from raycp.scheduling.capacity import CapacitySummary
+from raycp.scheduling.demand import JobDemand
+from raycp.scheduling.lines import JobEntry
+from raycp.scheduling.model import Candidate, Demand, PlacementDecision
+from raycp.scheduling.place import place
+from raycp.scheduling.quota import QuotaLedger
+from raycp.scheduling.rooms import ClusterRoom, Grant, PodShape
+
+Undo = list[tuple[JobEntry, dict[str, Grant]]]
+
+
+_LOG_LIMIT = 20_000
+
+
+def _end_key(entry: JobEntry) -> tuple[bool, float, float, str]:
+    end = entry.ends_by()
+    return end is None, end or 0.0, entry.record.admitted_at, entry.uid
+
+
+class _Total:
+    """The room for one shape in all clusters, and how far in the log of changes it has been brought up to date."""
+
+    __slots__ = ("by_cluster", "read", "sum")
+
+    def __init__(self) -> None:
+        self.sum = self.read = 0
+        self.by_cluster: dict[str, int] = {}
+
+
+class AdmissionState:
+    """Rooms and ledger together."""
+
+    def __init__(self) -> None:
+        self.ledger = QuotaLedger()
+        self.candidates: dict[str, Candidate] = {}
+        self.rooms: dict[str, ClusterRoom] = {}
+        """Of clusters whose capacity is known."""
+        self.running: dict[str, JobEntry] = {}
+        """Admitted, or being evicted: they hold quota and room."""
+        self.by_queue: defaultdict[str, dict[str, JobEntry]] = defaultdict(dict)
+        """The same, by the queue that they are charged to."""
+        self.leaving: dict[str, JobEntry] = {}
+        """Those of them that are being evicted."""
+        self._ends: list[tuple[bool, float, float, str]] = []
+        self._residents: defaultdict[str, dict[str, JobEntry]] = defaultdict(dict)
+        """Those of them, by cluster and uid."""
+        self._log: list[str] = []
+        """Clusters whose room has changed, in order."""
+        self._totals: dict[PodShape, _Total] = {}
+
+    def shape(self, job: JobDemand, node_selector: Mapping[str, str]) -> PodShape:
+        """What its Pods need of a node, in a flavor with these labels."""
+        return PodShape.of(job.per_pod, {**job.node_selector, **node_selector}, job.tolerations)
+
+    def set_candidate(self, cluster: Candidate) -> None:
+        """It is there, or has changed."""
+        self.candidates[cluster.name] = cluster
+        self._totals.clear()
+
+    def remove_candidate(self, name: str) -> None:
+        """It has left the fleet."""
+        self.candidates.pop(name, None)
+
+    # what runs
+
+    def take(self, entry: JobEntry) -> None:
+        """Charge what its record says, and give it room in its clusters."""
+        record = entry.record
+        self.running[entry.uid] = entry
+        entry.amounts = {name: amount * sum(record.clusters.values()) for name, amount in entry.demand.per_pod.items()}
+        self.by_queue[record.queue][entry.uid] = entry
+        if record.state == "Evicting":
+            self.leaving[entry.uid] = entry
+        insort(self._ends, _end_key(entry))
+        self.ledger.charge(record.queue, record.flavor, entry.amounts)
+        for name in record.clusters:
+            self._residents[name][entry.uid] = entry
+            self.occupy(entry, name)
+
+    def drop(self, entry: JobEntry) -> None:
+        """Undo ``take``."""
+        if self.running.pop(entry.uid, None) is not None:
+            self.by_queue[entry.record.queue].pop(entry.uid, None)
+            self.leaving.pop(entry.uid, None)
+            self._ends.remove(_end_key(entry))
+            self.ledger.charge(entry.record.queue, entry.record.flavor, entry.amounts, -1)
+            for name in entry.record.clusters:
+                self._residents[name].pop(entry.uid, None)
+                if name in self.rooms:
+                    self.rooms[name].revoke(entry.uid)
+
+    def change(self, entry: JobEntry, demand: JobDemand) -> None:
+        """Another demand of a job that runs; what it holds stays."""
+        self._ends.remove(_end_key(entry))
+        entry.demand = demand
+        insort(self._ends, _end_key(entry))
+
+    def by_end(self) -> list[JobEntry]:
+        """What runs: first those whose end is known, by their end; then those that were admitted first."""
+        return [self.running[uid] for *_, uid in self._ends]
+
+    def occupy(self, entry: JobEntry, cluster: str, now: float | None = None) -> None:
+        """Room for those of its Pods that the cluster's summary does not have. From ``reserved_until`` on (if ``now`` is given),
+        only
+        where its Pods have been seen."""
+        room = self.rooms.get(cluster)
+        if room is None:
+            return
+        room.revoke(entry.uid)
+        seen = room.summary.jobs.get(entry.uid, 0)
+        if seen:
+            entry.seen.add(cluster)
+        if cluster in entry.seen or room.summary.declared or now is None or now < entry.reserved_until:
+            missing = entry.record.clusters.get(cluster, 0) - seen
+            if missing > 0:
+                room.grant(entry.uid, self.shape(entry.demand, entry.record.node_selector), missing)
+
+    def set_capacity(self, cluster: str, summary: CapacitySummary | None, now: float) -> None:
+        """Exchange a cluster's summary; what was decided keeps its room."""
+        self.rooms.pop(cluster, None)
+        if summary is not None:
+            self.rooms[cluster] = ClusterRoom(summary, partial(self._log.append, cluster))
+            for entry in sorted(self._residents[cluster].values(), key=lambda each: (each.record.admitted_at, each.uid)):
+                self.occupy(entry, cluster, now)
+        self._totals.clear()
+        total: dict[str, int] = {}
+        for room in self.rooms.values():
+            total = added(total, room.summary.allocatable())
+        self.ledger.set_fleet(total)
+
+    # what fits
+
+    def free(self, shape: PodShape) -> int:
+        """How many more such Pods fit in all clusters that answer; ``UNBOUNDED`` or more where one's capacity is not known."""
+        if len(self._log) > _LOG_LIMIT:
+            self._log.clear()
+            self._totals.clear()
+        total = self._totals.get(shape)
+        if total is None:
+            total = self._totals[shape] = _Total()
+            names: Iterable[str] = self.candidates
+        else:
+            names = set(self._log[total.read :])
+        for name in names:
+            candidate = self.candidates.get(name)
+            if candidate is not None and candidate.reachable and not candidate.refusal:
+                room = self.rooms.get(name)
+                new = UNBOUNDED if room is None else room.room(shape)
+                total.sum += new - total.by_cluster.get(name, 0)
+                total.by_cluster[name] = new
+        total.read = len(self._log)
+        return total.sum
+
+    def place(
+        self,
+        job: JobDemand,
+        shape: PodShape,
+        count: int,
+        now: float,
+        *,
+        existing: Mapping[str, int] | None = None,
+        without: Iterable[str] = (),
+    ) -> PlacementDecision:
+        """Where ``count`` Pods go."""
+        left_out = set(without)
+        fleet = [
+            Candidate(
+                name,
+                each.labels,
+                each.reachable,
+                each.reason,
+                self.rooms[name].room(shape) if name in self.rooms else each.free_pods,
+                each.refusal,
+                each.taints,
+            )
+            for name, each in self.candidates.items()
+            if name not in left_out
+        ]
+        return place(Demand(job.uid, count, job.rules, existing or {}), fleet, now)
+
+    # what if
+
+    def lift(self, entry: JobEntry, undo: Undo) -> None:
+        """As if it did not run; ``undo`` remembers how it was."""
+        record = entry.record
+        grants = {}
+        for name in record.clusters:
+            room = self.rooms.get(name)
+            grant = room.revoke(entry.uid) if room is not None else None
+            if grant is not None:
+                grants[name] = grant
+        self.ledger.charge(record.queue, record.flavor, entry.amounts, -1)
+        undo.append((entry, grants))
+
+    def lower(self, entry: JobEntry, grants: dict[str, Grant]) -> None:
+        """The reverse of ``lift``."""
+        self.ledger.charge(entry.record.queue, entry.record.flavor, entry.amounts)
+        for name, grant in grants.items():
+            self.rooms[name].restore(entry.uid, grant)
+
+    @contextmanager
+    def what_if(self) -> Iterator[Undo]:
+        """What is lifted within is lowered at the end, in reverse order."""
+        undo: Undo = []
+        try:
+            yield undo
+        finally:
+            while undo:
+                self.lower(*undo.pop())
