@@ -172,8 +172,8 @@ class Scheduler:
     def take_jobs(self, changes: Iterable[tuple[Obj, bool]]) -> None:
         """Jobs that have changed, or are gone (True)."""
         for obj, gone in changes:
-            meta = obj.meta
-            if not (self.queues.specs or meta.uid in self._jobs or concerns(obj.raw) or (meta.namespace, meta.name) in self._targets):
+            named = (obj.meta.namespace, obj.meta.name)
+            if not (self.queues.specs or obj.meta.uid in self._jobs or concerns(obj.raw) or named in self._targets):
                 continue
             if self._buffer is not None:
                 self._buffer.append((obj, gone))
@@ -195,11 +195,6 @@ class Scheduler:
         if self._clusters.pop(name, None) is not None:
             self._admission.remove_cluster(name, self._clock.wall())
             self._woken.set()
-
-    def lost(self, name: str) -> None:
-        """A member is unreachable for so long that its Pods are given up, of the jobs that want that."""
-        self._admission.cluster_lost(name, self._clock.wall())
-        self._woken.set()
 
     # the loop
 
@@ -287,8 +282,8 @@ class Scheduler:
         uid, now = obj.meta.uid, self._clock.wall()
         if gone:
             self._seen.pop(uid, None)
-            if self._jobs.pop(uid, None) is not None or (obj.meta.namespace, obj.meta.name) in self._targets:
-                self._admission.finish(uid, "Deleted", now)
+            self._jobs.pop(uid, None)
+            self._admission.finish(uid, "Deleted", now)
             return
         if not again and obj.rv and obj.rv <= self._seen.get(uid, 0):
             return
@@ -338,14 +333,15 @@ class Scheduler:
         job, record, now = known.job, known.record, self._clock.wall()
         if record is not None and record.state == "Evicting":
             if not job.runs and uid not in self._writing:
-                known.record = msgspec.structs.replace(record, state="Pending", clusters={}, node_selector={})
-                self._admission.evicted(uid, now)
+                known.record = self._admission.evicted(uid, now) or known.record
                 self._untold[uid] = None
         elif record is not None and record.state == "Admitted":
             if job.spec.suspend:
                 if not job.runs and uid not in self._writing:
                     self._release(uid, known)
             else:
+                for name in job.given_up & record.clusters.keys():
+                    self._admission.cluster_lost(name, now, {uid})
                 self._admission.pods(uid, job.running, now)
         elif job.spec.suspend or meta_deleted(job.obj):
             self._admission.finish(uid, "Deleted", now)
@@ -490,5 +486,8 @@ class Scheduler:
             if outcome is Written.YES and newest is not None:
                 known.record = record
                 self._hub.wake(newest)
+            else:
+                known.told = ""
+                self._untold[uid] = None
 
         self._spawn(uid, tell())

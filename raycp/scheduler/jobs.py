@@ -84,6 +84,8 @@ class _Cluster(msgspec.Struct):
     name: str
     assigned: str = ""
     active: int = 0
+    reachable: bool = True
+    replaced: str = ""
 
 
 class _Status(_Struct):
@@ -147,6 +149,11 @@ class ScheduledJob:
         """Whether it has Pods, or may have: some are assigned to a cluster."""
         status = self.status
         return bool(status.active or status.terminating or any(each.assigned for each in status.clusters))
+
+    @property
+    def given_up(self) -> set[str]:
+        """Unreachable clusters whose Pods the job has given up (``placement.onUnreachable: Replace``)."""
+        return {each.name for each in self.status.clusters if each.replaced and not each.reachable}
 
     @property
     def running(self) -> int:
