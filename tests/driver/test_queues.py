@@ -163,6 +163,7 @@ async def test_without_a_queue_nothing_of_the_scheduler_runs(fleet: Led) -> None
     assert not shard.hosting.reports.active, "no node and no foreign Pod is watched"
 
 
+@pytest.mark.wide
 async def test_the_jobs_of_a_lost_cluster_are_queued_again_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     """A gang goes whole and comes first again, as it is the oldest; another job moves the part that is lost; one that waits for the
     cluster stays."""
@@ -171,19 +172,21 @@ async def test_the_jobs_of_a_lost_cluster_are_queued_again_in_order(monkeypatch:
     async with led() as fleet:
         await fleet.apply(doc_of("east", "west", leader={"permit": "1s"}, timeout="500ms"))
         await queue(fleet, "batch", 100, namespaces=["default"])
-        await submit(fleet, "gang", parallelism=10, completions=10, gang={}, placement=rules)
-        await until(lambda: pods(fleet, "gang") == {"east": 5, "west": 5})
-        await submit(fleet, "free", parallelism=8, completions=8, placement=rules)
-        await until(lambda: pods(fleet, "free") == {"east": 4, "west": 4})
+        for name in ("older", "younger"):
+            await submit(fleet, name, parallelism=8, completions=8, gang={}, placement=rules)
+            await until(lambda name=name: pods(fleet, name) == {"east": 4, "west": 4})  # type: ignore[misc]
+        await submit(fleet, "moves", parallelism=8, completions=8, placement=rules)
+        await until(lambda: pods(fleet, "moves") == {"east": 4, "west": 4})
         await submit(fleet, "waits", parallelism=2, completions=2, placement={"clusters": ["east"]})
         await until(lambda: pods(fleet, "waits") == {"east": 2})
         for fault in ({"kind": "error", "status": 503, "verbs": ["watch", "list"]}, {"kind": "closeWatch", "for": "100ms"}):
             fleet.cluster("east").faults.add(FaultSpec.model_validate(fault))
-        await until(lambda: admission(fleet, "gang").get("clusters") == {"west": 10}, what="the gang runs in what is left")
-        await until(lambda: admission(fleet, "free").get("clusters") == {"west": 6}, what="two have no room and wait for it")
-        await until(lambda: status(fleet, "gang").get("active") == 10)
+        await until(lambda: admission(fleet, "moves").get("clusters") == {"west": 8})
+        await until(lambda: admission(fleet, "older").get("clusters") == {"west": 8}, what="the gang runs in what is left")
+        await until(lambda: admission(fleet, "younger").get("reason") == "NoRoom")
+        await until(lambda: [status(fleet, name).get("active") for name in ("older", "moves", "younger")] == [8, 8, 0])
         assert admission(fleet, "waits")["clusters"] == {"east": 2}
-        assert [status(fleet, name).get("failed", 0) for name in ("gang", "free", "waits")] == [0, 0, 0]
+        assert [status(fleet, name).get("failed", 0) for name in ("older", "younger", "moves", "waits")] == [0, 0, 0, 0]
 
 
 def used(fleet: Led) -> dict[str, int]:
