@@ -39,7 +39,7 @@ RESERVED = 60.0
 """Seconds for which room is kept for admitted Pods that no summary shows. Longer than a creation takes, and a summary's way
 here."""
 
-PASSING = 64
+PASSING = 32
 """Jobs of a queue that are looked at behind a head that waits."""
 
 _PENDING = AdmissionRecord("Pending")
@@ -175,7 +175,7 @@ class Admission:
                 self._evict(entry, evicting(record, "ClusterUnreachable", message, None), now)
                 continue
             shape = self._state.shape(entry.demand, record.node_selector)
-            found = self._state.place(entry.demand, shape, lost, now, existing=left, without=[name])
+            found = self._state.place(entry.demand, shape, lost, now, existing=left, without=name)
             for cluster, count in found.assigned.items():
                 left[cluster] = left.get(cluster, 0) + count
             self._decided(entry, "Move", replace(record, clusters=left), now)
@@ -278,7 +278,7 @@ class Admission:
         return []
 
     def _try(self, name: str, entry: JobEntry, head: JobEntry | None, now: float) -> AdmissionDecision | Misfit:
-        """Admit it if it fits."""
+        """Admit it if it fits, and delays no ``head`` before it."""
         key = (name, entry.equals())
         hopeless = self._hopeless.get(key)
         if hopeless is not None and hopeless[0] == self._nodes_epoch:
@@ -287,16 +287,18 @@ class Admission:
             known = self._misfits.get(key)
             if known is not None and known[0] == self._epoch and not some:
                 return known[1]
-            found = attempt(self._state, name, entry.demand, now)
-            if isinstance(found, Misfit):
+            plan = self._plans.passed_by(entry, head, now)
+            found = attempt(self._state, name, entry.demand, now, without=plan.flavor.name if plan is not None else None)
+            if isinstance(found, Fit) and not (plan is not None and plan.nodes.keys() & found.clusters.keys()):
+                return self._admit(entry, found, now)
+            if isinstance(found, Misfit) and plan is None:
                 if found.hopeless:
                     self._hopeless[key] = (self._nodes_epoch, found)
                 elif not some:
                     self._misfits[key] = (self._epoch, found)
                 return found
-            if head is not None and not self._plans.passes(entry, head, found, now):
-                return Misfit("BehindHead", f"it could run, but {head.demand.key}, which is before it, would wait longer")
-            return self._admit(entry, found, now)
+            assert head is not None
+            return Misfit("BehindHead", f"{head.demand.key} is before it, and must not wait longer because of it")
 
     def _admit(self, entry: JobEntry, fit: Fit, now: float) -> AdmissionDecision:
         job, old = entry.demand, entry.record
