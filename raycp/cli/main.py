@@ -25,6 +25,8 @@ COMMANDS: dict[str, str] = {
     "check": "validate a fleet file, its controllers, clusters and rights",
     "schema": "print the JSON schema of the fleet file, or every field of it",
     "embedded": "run embedded clusters alone and write their kubeconfigs",
+    "queues": "the queues: usage, jobs that wait and that are admitted",
+    "explain": "why a job waits, and what each cluster says to it",
     "why": "what happened to an object, and what it waits for",
     "errors": "the objects that fail, of all clusters, and why",
     "debug": "what each process did last, the dead ones too",

@@ -14,7 +14,7 @@ others
    preempted, or whose cluster is lost, waits again where it stood before.
 """
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Literal
 
 from msgspec.structs import replace
@@ -162,12 +162,12 @@ class Admission:
             entry.recover_by = now + (entry.demand.ready_timeout or 0.0)
             self._timers.at(entry.recover_by, uid)
 
-    def cluster_lost(self, name: str, now: float) -> None:
-        """The Pods of a cluster are given up: gangs with too few left are evicted, others move."""
+    def cluster_lost(self, name: str, now: float, uids: Container[str] | None = None) -> None:
+        """The Pods of a cluster are given up, of all jobs or of ``uids``: gangs with too few left are evicted, others move."""
         for entry in sorted(self._state.running.values(), key=lambda each: each.rank):
             record = entry.record
             lost = record.clusters.get(name, 0)
-            if not lost or record.state != "Admitted":
+            if not lost or record.state != "Admitted" or (uids is not None and entry.uid not in uids):
                 continue
             left = {cluster: count for cluster, count in record.clusters.items() if cluster != name}
             if not left or sum(left.values()) < entry.demand.min_available:

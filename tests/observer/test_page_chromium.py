@@ -108,6 +108,12 @@ class CannedView:
     async def slo(self) -> list[dict[str, Any]]:
         return [objective("batchjob", "critical", 0.999, 1.0, 12, 0.75), objective("echo", "all", 0.999, 10.0, 61, -0.27)]
 
+    async def explain(self, namespace: str, name: str) -> dict[str, Any] | None:
+        return None
+
+    async def queues(self) -> list[dict[str, Any]]:
+        return []
+
     async def timeline(self, cluster: str, kind: str, namespace: str, name: str) -> dict[str, Any] | None:
         if (cluster, kind, namespace, name) != ("hub", "batch.raycp.io/v1alpha1/BatchJob", "default", "hello"):
             return None

@@ -60,6 +60,12 @@ class SmallView:
     async def errors(self) -> dict[str, Any]:
         return {"items": [{"object": "east/v1/ConfigMap/default/a"}], "failing": 400}
 
+    async def explain(self, namespace: str, name: str) -> dict[str, Any] | None:
+        return {"name": name, "namespace": namespace, "position": 3} if name != "nobody" else None
+
+    async def queues(self) -> list[dict[str, Any]]:
+        return [{"name": "batch", "pending": 2}]
+
     async def timeline(self, cluster: str, kind: str, namespace: str, name: str) -> dict[str, Any] | None:
         return {"asked": [cluster, kind, namespace, name]} if name != "nobody" else None
 

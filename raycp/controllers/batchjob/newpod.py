@@ -17,7 +17,7 @@ _ENV = "JOB_COMPLETION_INDEX"
 
 def new_pod(job: dict[str, Any], spec: BatchJobSpec, create: Create) -> dict[str, Any]:
     """The Pod to create, labelled as the Job controller and the API server label a Job's. The template is taken from the object as
-    the user wrote it, so that no field is lost."""
+    the user wrote it, so that no field is lost; an admitted job's Pods ask for the nodes of its flavor too."""
     meta = job["metadata"]
     template = deepcopy(job["spec"]["template"])
     wanted = template.get("metadata") or {}
@@ -41,6 +41,9 @@ def new_pod(job: dict[str, Any], spec: BatchJobSpec, create: Create) -> dict[str
         for part in ("initContainers", "containers"):
             for container in pod_spec.get(part) or ():
                 _name_index(container)
+    flavor = ((job.get("status") or {}).get("admission") or {}).get("nodeSelector")
+    if flavor:
+        pod_spec["nodeSelector"] = {**(pod_spec.get("nodeSelector") or {}), **flavor}
     pod_meta: dict[str, Any] = {
         "name": pod_name(meta["name"], create.index, create.attempt),
         "namespace": meta["namespace"],

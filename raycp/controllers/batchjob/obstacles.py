@@ -24,7 +24,7 @@ def placement(step: JobStep) -> None:
         if step.condition("Scheduled", False, reason, step.unplaced):
             step.out.events.append(("Warning", reason, step.unplaced))
         step.out.waiting = _waiting(refusals) or step.out.waiting
-    elif not step.spec.suspend and not (step.out.creates and _probes(step, refusals)):
+    elif not step.idle and not (step.out.creates and _probes(step, refusals)):
         step.condition("Scheduled", True, "Placed", "")
 
 

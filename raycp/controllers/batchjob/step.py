@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from raycp.controllers.batchjob.admission import admission_of
 from raycp.controllers.batchjob.job import POLL, Job, JobCluster, JobPlan
 from raycp.controllers.batchjob.pods import JobPod
 from raycp.controllers.batchjob.record import JobRecord
@@ -33,6 +34,7 @@ class JobStep:
         """When the Pods ended whose ends are counted in this step, in Unix seconds."""
         self.wakes: list[float] = []
         self.unplaced = ""
+        self.admission = admission_of(job)
         self.finished = self.record.true("Complete") or self.record.true("Failed")
 
     def poll(self) -> None:
@@ -77,6 +79,11 @@ class JobStep:
     def leaves(self, pod: JobPod) -> bool:
         """Whether it is given up, to run elsewhere."""
         return pod.index in self.record.tally(pod.cluster).standing.leaving
+
+    @property
+    def idle(self) -> bool:
+        """Whether no Pod is to run: it is suspended, or not admitted."""
+        return self.spec.suspend or self.admission.held
 
     def ending(self) -> bool:
         """Whether success or failure is decided; Pods may still run."""

@@ -66,6 +66,9 @@ def suspend(step: JobStep) -> None:
     if record.true("Suspended"):
         step.condition("Suspended", False, "JobResumed", "Job resumed")
         step.out.events.append(("Normal", "Resumed", "Job resumed"))
+    if step.admission.held:
+        record.start = None
+        return
     if record.start is None:
         record.start = float(int(step.now))
         if step.spec.active_deadline_seconds is not None:

@@ -1,0 +1,70 @@
+"""What the scheduler answers to whoever asks: a job's place, and the queues; as plain values, for JSON."""
+
+from typing import Any
+
+import msgspec
+
+from raycp.base.quantities import shown_quantity
+from raycp.scheduler.core import Scheduler
+from raycp.scheduling.admissions import JobExplanation
+from raycp.scheduling.queues import QueueStatus
+
+Answer = dict[str, Any]
+
+
+def explained(scheduler: Scheduler, namespace: str, name: str) -> Answer | None:
+    """For ``raycp explain job``; None for a job that the scheduler does not know: it has no queue, or is over, or is not there."""
+    uid = scheduler.uid_of(namespace, name)
+    found = scheduler.explain(uid) if uid else None
+    return _job(namespace, name, found) if found is not None else None
+
+
+def _job(namespace: str, name: str, found: JobExplanation) -> Answer:
+    return {
+        "namespace": namespace,
+        "name": name,
+        "state": found.state,
+        "queue": found.queue,
+        "position": found.position,
+        "pending": found.pending,
+        "waitsFor": {"reason": found.reason, "message": found.message},
+        "reservedFrom": found.reserved_from,
+        "clusters": [
+            {"name": each.cluster, **{key: value for key, value in msgspec.to_builtins(each).items() if key != "cluster"}}
+            for each in found.clusters
+        ],
+    }
+
+
+def queue_rows(scheduler: Scheduler) -> list[Answer]:
+    """For ``raycp queues``."""
+    return [_queue(scheduler, status) for status in scheduler.queue_status()]
+
+
+def _queue(scheduler: Scheduler, status: QueueStatus) -> Answer:
+    spec = scheduler.queues.specs.get(status.name)
+    problem = scheduler.queues.problems.get(status.name, "")
+    return {
+        "name": status.name,
+        "cohort": status.cohort,
+        "pending": status.pending,
+        "admitted": status.admitted,
+        "share": status.share,
+        "namespaces": list(spec.namespaces) if spec is not None else [],
+        "problem": problem or ("it is held (stopPolicy)" if spec is not None and spec.stop == "Hold" else ""),
+        "usage": usage_rows(status),
+    }
+
+
+def usage_rows(status: QueueStatus) -> list[Answer]:
+    """A queue's usage, in quantities."""
+    return [
+        {
+            "flavor": each.flavor,
+            "resource": each.resource,
+            "nominal": shown_quantity(each.nominal, each.resource),
+            "used": shown_quantity(each.used, each.resource),
+            "borrowed": shown_quantity(each.borrowed, each.resource),
+        }
+        for each in status.usage
+    ]
