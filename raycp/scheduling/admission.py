@@ -213,6 +213,7 @@ class Admission:
         out, self._outbox = self._outbox[:limit], self._outbox[limit:]
         for plan in [each for each in self._plans.plans.values() if each.stale]:
             self._plans.foresee(plan.entry, plan.flavor, now, list(self._state.leaving.values()) if plan.preempts else [])
+        self._plans.settle()  # of quota that has become free since, those come first for whom some is kept
         ledger = self._state.ledger
         while len(out) < limit:
             open_lines = [name for name, line in self._lines.items() if not line.settled and len(line)]
@@ -347,6 +348,10 @@ class Admission:
     def _apply(self, entry: JobEntry, record: AdmissionRecord, now: float) -> None:
         """Make ``record`` the job's state."""
         self._out_of_line(entry)
+        if entry.uid in self._state.running and record.state != "Pending":
+            entry.previous = entry.record
+            self._state.replace(entry, record)
+            return
         self._state.drop(entry)
         entry.previous, entry.record = entry.record, record
         if record.state == "Pending":
@@ -355,11 +360,10 @@ class Admission:
             self._enqueue(entry, now)
             return
         entry.line = record.queue
-        if entry.previous.state == "Pending" or entry.previous is record:
-            entry.reserved_until = now + RESERVED
-            self._timers.at(entry.reserved_until, entry.uid)
-            if entry.demand.ready_timeout is not None and entry.demand.min_available:
-                self._timers.at(record.admitted_at + entry.demand.ready_timeout, entry.uid)
+        entry.reserved_until = now + RESERVED
+        self._timers.at(entry.reserved_until, entry.uid)
+        if entry.demand.ready_timeout is not None and entry.demand.min_available:
+            self._timers.at(record.admitted_at + entry.demand.ready_timeout, entry.uid)
         self._state.take(entry)
         self._plans.drop(entry.uid)
 

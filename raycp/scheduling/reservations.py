@@ -76,13 +76,11 @@ class Reservations:
                 if number < FORESEEN or number == len(ends) - 1:
                     possible = feasible(state, entry.line, flavor, job, now)
             found = attempt_in(state, entry.line, flavor, job, now) if possible else None
-            if not isinstance(found, Fit):
-                self.settle()
-                return None
-            plan = Plan(entry, flavor, start, since, preempts=bool(gone))
-            self._choose_nodes(plan, found)
-        self.plans[entry.uid] = plan
-        self.settle()
+            plan: Plan | None = None
+            if isinstance(found, Fit):
+                plan = self.plans[entry.uid] = Plan(entry, flavor, start, since, preempts=bool(gone))
+                self._choose_nodes(plan, found)
+        self.settle()  # not before what was lifted is back
         return plan
 
     def _choose_nodes(self, plan: Plan, found: Fit) -> None:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 
 from raycp.base.quantities import UNBOUNDED, added
+from raycp.scheduling.admissions import AdmissionRecord
 from raycp.scheduling.capacity import CapacitySummary
 from raycp.scheduling.demand import JobDemand
 from raycp.scheduling.filters import allowed, refusal
@@ -127,14 +128,34 @@ class AdmissionState:
         room = self.rooms.get(cluster)
         if room is None:
             return
-        room.revoke(entry.uid)
         seen = room.summary.jobs.get(entry.uid, 0)
         if seen:
             entry.seen.add(cluster)
-        if cluster in entry.seen or room.summary.declared or now is None or now < entry.reserved_until:
-            missing = entry.record.clusters.get(cluster, 0) - seen
-            if missing > 0:
-                room.grant(entry.uid, self.shape(entry.demand, entry.record.node_selector), missing)
+        kept = cluster in entry.seen or room.summary.declared or now is None or now < entry.reserved_until
+        missing = max(0, entry.record.clusters.get(cluster, 0) - seen) if kept else 0
+        more = missing - room.granted(entry.uid)
+        if more > 0:
+            room.grant(entry.uid, self.shape(entry.demand, entry.record.node_selector), more)
+        elif more < 0:
+            room.shrink(entry.uid, missing)
+
+    def replace(self, entry: JobEntry, record: AdmissionRecord) -> None:
+        """Another record of a job that runs, of the same queue and flavor: it keeps the nodes that it has."""
+        old = entry.record
+        entry.record = record
+        for name in old.clusters.keys() | record.clusters.keys():
+            if name in record.clusters:
+                self._residents[name][entry.uid] = entry
+            else:
+                self._residents[name].pop(entry.uid, None)
+            self.occupy(entry, name)
+        self.ledger.charge(old.queue, old.flavor, entry.amounts, -1)
+        entry.amounts = {name: amount * sum(record.clusters.values()) for name, amount in entry.demand.per_pod.items()}
+        self.ledger.charge(record.queue, record.flavor, entry.amounts)
+        if record.state == "Evicting":
+            self.leaving[entry.uid] = entry
+        else:
+            self.leaving.pop(entry.uid, None)
 
     def set_capacity(self, cluster: str, summary: CapacitySummary | None, now: float) -> None:
         """Exchange a cluster's summary; what was decided keeps its room."""
