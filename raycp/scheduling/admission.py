@@ -39,7 +39,7 @@ RESERVED = 60.0
 """Seconds for which room is kept for admitted Pods that no summary shows. Longer than a creation takes, and a summary's way
 here."""
 
-PASSING = 64
+PASSING = 32
 """Jobs of a queue that are looked at behind a head that waits."""
 
 _PENDING = AdmissionRecord("Pending")
@@ -175,7 +175,7 @@ class Admission:
                 self._evict(entry, evicting(record, "ClusterUnreachable", message, None), now)
                 continue
             shape = self._state.shape(entry.demand, record.node_selector)
-            found = self._state.place(entry.demand, shape, lost, now, existing=left, without=[name])
+            found = self._state.place(entry.demand, shape, lost, now, existing=left, without=name)
             for cluster, count in found.assigned.items():
                 left[cluster] = left.get(cluster, 0) + count
             self._decided(entry, "Move", replace(record, clusters=left), now)
@@ -213,6 +213,7 @@ class Admission:
         out, self._outbox = self._outbox[:limit], self._outbox[limit:]
         for plan in [each for each in self._plans.plans.values() if each.stale]:
             self._plans.foresee(plan.entry, plan.flavor, now, list(self._state.leaving.values()) if plan.preempts else [])
+        self._plans.settle()  # of quota that has become free since, those come first for whom some is kept
         ledger = self._state.ledger
         while len(out) < limit:
             open_lines = [name for name, line in self._lines.items() if not line.settled and len(line)]
@@ -278,7 +279,7 @@ class Admission:
         return []
 
     def _try(self, name: str, entry: JobEntry, head: JobEntry | None, now: float) -> AdmissionDecision | Misfit:
-        """Admit it if it fits."""
+        """Admit it if it fits, and delays no ``head`` before it."""
         key = (name, entry.equals())
         hopeless = self._hopeless.get(key)
         if hopeless is not None and hopeless[0] == self._nodes_epoch:
@@ -287,16 +288,18 @@ class Admission:
             known = self._misfits.get(key)
             if known is not None and known[0] == self._epoch and not some:
                 return known[1]
-            found = attempt(self._state, name, entry.demand, now)
-            if isinstance(found, Misfit):
+            plan = self._plans.passed_by(entry, head, now)
+            found = attempt(self._state, name, entry.demand, now, without=plan.flavor.name if plan is not None else None)
+            if isinstance(found, Fit) and not (plan is not None and plan.nodes.keys() & found.clusters.keys()):
+                return self._admit(entry, found, now)
+            if isinstance(found, Misfit) and plan is None:
                 if found.hopeless:
                     self._hopeless[key] = (self._nodes_epoch, found)
                 elif not some:
                     self._misfits[key] = (self._epoch, found)
                 return found
-            if head is not None and not self._plans.passes(entry, head, found, now):
-                return Misfit("BehindHead", f"it could run, but {head.demand.key}, which is before it, would wait longer")
-            return self._admit(entry, found, now)
+            assert head is not None
+            return Misfit("BehindHead", f"{head.demand.key} is before it, and must not wait longer because of it")
 
     def _admit(self, entry: JobEntry, fit: Fit, now: float) -> AdmissionDecision:
         job, old = entry.demand, entry.record
@@ -345,6 +348,10 @@ class Admission:
     def _apply(self, entry: JobEntry, record: AdmissionRecord, now: float) -> None:
         """Make ``record`` the job's state."""
         self._out_of_line(entry)
+        if entry.uid in self._state.running and record.state != "Pending":
+            entry.previous = entry.record
+            self._state.replace(entry, record)
+            return
         self._state.drop(entry)
         entry.previous, entry.record = entry.record, record
         if record.state == "Pending":
@@ -353,11 +360,10 @@ class Admission:
             self._enqueue(entry, now)
             return
         entry.line = record.queue
-        if entry.previous.state == "Pending" or entry.previous is record:
-            entry.reserved_until = now + RESERVED
-            self._timers.at(entry.reserved_until, entry.uid)
-            if entry.demand.ready_timeout is not None and entry.demand.min_available:
-                self._timers.at(record.admitted_at + entry.demand.ready_timeout, entry.uid)
+        entry.reserved_until = now + RESERVED
+        self._timers.at(entry.reserved_until, entry.uid)
+        if entry.demand.ready_timeout is not None and entry.demand.min_available:
+            self._timers.at(record.admitted_at + entry.demand.ready_timeout, entry.uid)
         self._state.take(entry)
         self._plans.drop(entry.uid)
 

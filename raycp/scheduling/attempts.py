@@ -28,17 +28,24 @@ _RANK = {"ExceedsMaxQuota": 0, "WaitingForQuota": 1, "NoRoom": 2}
 """Of reasons in several flavors, the one of the flavor that was closest is told."""
 
 
-def attempt(state: AdmissionState, queue: str, job: JobDemand, now: float) -> Fit | Misfit:
-    """In the first flavor that fits."""
+def attempt(state: AdmissionState, queue: str, job: JobDemand, now: float, *, without: str | None = None) -> Fit | Misfit | None:
+    """In the first flavor that fits, other than ``without``; None if there is no other."""
     worst: Misfit | None = None
     for flavor in state.ledger.flavors(queue):
+        if flavor.name == without:
+            continue
         found = attempt_in(state, queue, flavor, job, now)
         if isinstance(found, Fit):
             return found
         if worst is None or _RANK.get(found.reason, 0) > _RANK.get(worst.reason, 0):
             worst = found
-    assert worst is not None
     return worst
+
+
+def feasible(state: AdmissionState, queue: str, flavor: FlavorQuotas, job: JobDemand, now: float) -> bool:
+    """Whether ``attempt_in`` would find a ``Fit``; costs less."""
+    allowed, _ = state.ledger.pods(queue, flavor.name, job.per_pod, job.needed)
+    return allowed >= job.needed and state.fits(job, state.shape(job, flavor.node_labels), job.needed, now)
 
 
 def attempt_in(state: AdmissionState, queue: str, flavor: FlavorQuotas, job: JobDemand, now: float) -> Fit | Misfit:
@@ -52,6 +59,8 @@ def attempt_in(state: AdmissionState, queue: str, flavor: FlavorQuotas, job: Job
     free = state.free(shape)
     if free < job.needed:
         return Misfit("NoRoom", f"needs room for {job.needed} Pods, all clusters together have room for {free}")
+    if allowed == job.needed and not state.fits(job, shape, allowed, now):
+        return Misfit("NoRoom", f"needs room for {job.needed} Pods in the clusters that its placement allows")
     decision = state.place(job, shape, allowed, now)
     if allowed - decision.unplaced < job.needed:
         return Misfit("NoRoom", f"needs room for {job.needed} Pods: {decision.reason}")

@@ -12,7 +12,7 @@ and
 is no victim of a queue of the cohort.
 """
 
-from raycp.scheduling.attempts import Fit, attempt_in
+from raycp.scheduling.attempts import feasible
 from raycp.scheduling.demand import JobDemand
 from raycp.scheduling.lines import JobEntry
 from raycp.scheduling.queues import FlavorQuotas
@@ -43,7 +43,7 @@ def _in_flavor(state: AdmissionState, queue: str, flavor: FlavorQuotas, job: Job
     with state.what_if() as undo:
         for entry in leaving:
             state.lift(entry, undo)
-        if _fits(state, queue, flavor, job, now):
+        if feasible(state, queue, flavor, job, now):
             return []
         resources = job.per_pod
         for entry in candidates:
@@ -51,13 +51,9 @@ def _in_flavor(state: AdmissionState, queue: str, flavor: FlavorQuotas, job: Job
                 continue
             state.lift(entry, undo)
             chosen.append(entry)
-            if _fits(state, queue, flavor, job, now):
+            if feasible(state, queue, flavor, job, now):
                 return _needed(state, queue, flavor, job, now, chosen, undo)
     return None
-
-
-def _fits(state: AdmissionState, queue: str, flavor: FlavorQuotas, job: JobDemand, now: float) -> bool:
-    return isinstance(attempt_in(state, queue, flavor, job, now), Fit)
 
 
 def _candidates(state: AdmissionState, queue: str, flavor: FlavorQuotas, job: JobDemand) -> list[JobEntry]:
@@ -92,7 +88,7 @@ def _needed(
         at = next(number for number, (lifted, _) in enumerate(undo) if lifted is entry)
         _, grants = undo[at]
         state.lower(entry, grants)
-        if _fits(state, queue, flavor, job, now):
+        if feasible(state, queue, flavor, job, now):
             del undo[at]
             needed.remove(entry)
         else:

@@ -13,11 +13,11 @@ given
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from raycp.scheduling.attempts import Fit, attempt_in
+from raycp.scheduling.attempts import Fit, attempt_in, feasible
 from raycp.scheduling.lines import JobEntry
 from raycp.scheduling.queues import FlavorQuotas
 from raycp.scheduling.rooms import GrantedNode
-from raycp.scheduling.state import AdmissionState, Undo
+from raycp.scheduling.state import AdmissionState
 
 FORESEEN = 256
 """Ends of jobs that are looked at one by one; what comes later counts as coming then, which only makes backfill more careful."""
@@ -65,26 +65,25 @@ class Reservations:
             start: float | None = now
             for each in gone:
                 state.lift(each, undo)
-            found = attempt_in(state, entry.line, flavor, job, now)
+            possible = feasible(state, entry.line, flavor, job, now)
             for number, each in enumerate(ends):
-                if isinstance(found, Fit):
+                if possible:
                     break
                 state.lift(each, undo)
                 if number < FORESEEN:
                     end = each.ends_by()
                     start = None if end is None or start is None else max(start, end)
                 if number < FORESEEN or number == len(ends) - 1:
-                    found = attempt_in(state, entry.line, flavor, job, now)
-            if not isinstance(found, Fit):
-                self.settle()
-                return None
-            plan = Plan(entry, flavor, start, since, preempts=bool(gone))
-            self._choose_nodes(plan, found, undo)
-        self.plans[entry.uid] = plan
-        self.settle()
+                    possible = feasible(state, entry.line, flavor, job, now)
+            found = attempt_in(state, entry.line, flavor, job, now) if possible else None
+            plan: Plan | None = None
+            if isinstance(found, Fit):
+                plan = self.plans[entry.uid] = Plan(entry, flavor, start, since, preempts=bool(gone))
+                self._choose_nodes(plan, found)
+        self.settle()  # not before what was lifted is back
         return plan
 
-    def _choose_nodes(self, plan: Plan, found: Fit, undo: Undo) -> None:
+    def _choose_nodes(self, plan: Plan, found: Fit) -> None:
         """Those that it would get."""
         state = self._state
         shape = state.shape(plan.entry.demand, plan.flavor.node_labels)
@@ -162,15 +161,13 @@ class Reservations:
         finally:
             self._keep(plans)
 
-    def passes(self, entry: JobEntry, head: JobEntry, fit: Fit, now: float) -> bool:
-        """Whether ``entry`` of the same queue, which could run as ``fit`` says, may pass a head that waits."""
-        plan = self.plans.get(head.uid)
-        if plan is None or plan in self._kept:
-            return True
+    def passed_by(self, entry: JobEntry, head: JobEntry | None, now: float) -> Plan | None:
+        """The plan of the head that ``entry``, of the same queue, may not use the flavor and the clusters of; None: it is free."""
+        plan = self.plans.get(head.uid) if head is not None else None
+        if plan is None or plan.active:
+            return None
         deadline = entry.demand.active_deadline
-        if deadline is not None and plan.start is not None and now + deadline <= plan.start:
-            return True
-        return fit.flavor.name != plan.flavor.name and not plan.nodes.keys() & fit.clusters.keys()
+        return None if deadline is not None and plan.start is not None and now + deadline <= plan.start else plan
 
 
 _KEY = "/plan"

@@ -155,6 +155,21 @@ class ClusterRoom:
         """How many Pods have room under this key."""
         return sum(pods for _, _, pods in self._grants.get(key, ()))
 
+    def shrink(self, key: str, count: int) -> None:
+        """Leave room for ``count`` Pods of a grant."""
+        given = self._grants.get(key, [])
+        over = self.granted(key) - count
+        while given and over > 0:
+            node, need, pods = given.pop()
+            back = min(pods, over)
+            node.shift(need, back)
+            if pods > back:
+                given.append((node, need, pods - back))
+            over -= back
+        if not given:
+            self._grants.pop(key, None)
+        self._changed()
+
     def revoke(self, key: str) -> Grant | None:
         """Take back what was given. The answer is for ``restore``."""
         grant = self._grants.pop(key, None)

@@ -7,10 +7,12 @@ from contextlib import contextmanager
 from functools import partial
 
 from raycp.base.quantities import UNBOUNDED, added
+from raycp.scheduling.admissions import AdmissionRecord
 from raycp.scheduling.capacity import CapacitySummary
 from raycp.scheduling.demand import JobDemand
+from raycp.scheduling.filters import allowed, refusal
 from raycp.scheduling.lines import JobEntry
-from raycp.scheduling.model import Candidate, Demand, PlacementDecision
+from raycp.scheduling.model import Candidate, Demand, PlacementDecision, Rules
 from raycp.scheduling.place import place
 from raycp.scheduling.quota import QuotaLedger
 from raycp.scheduling.rooms import ClusterRoom, Grant, PodShape
@@ -19,6 +21,13 @@ Undo = list[tuple[JobEntry, dict[str, Grant]]]
 
 
 _LOG_LIMIT = 20_000
+_RULES_KNOWN = 20_000
+
+
+def _simple(rules: Rules) -> bool:
+    """All Pods have a place if the clusters together have room for them."""
+    limited = rules.spread or rules.max_clusters is not None or rules.max_per_cluster is not None
+    return not (limited or rules.affinities or rules.topology != "Any" or rules.strategy == "Single")
 
 
 def _end_key(entry: JobEntry) -> tuple[bool, float, float, str]:
@@ -56,6 +65,7 @@ class AdmissionState:
         self._log: list[str] = []
         """Clusters whose room has changed, in order."""
         self._totals: dict[PodShape, _Total] = {}
+        self._eligible: dict[int, tuple[Rules, tuple[str, ...]]] = {}
 
     def shape(self, job: JobDemand, node_selector: Mapping[str, str]) -> PodShape:
         """What its Pods need of a node, in a flavor with these labels."""
@@ -65,10 +75,13 @@ class AdmissionState:
         """It is there, or has changed."""
         self.candidates[cluster.name] = cluster
         self._totals.clear()
+        self._eligible.clear()
 
     def remove_candidate(self, name: str) -> None:
         """It has left the fleet."""
         self.candidates.pop(name, None)
+        self._totals.clear()
+        self._eligible.clear()
 
     # what runs
 
@@ -115,14 +128,34 @@ class AdmissionState:
         room = self.rooms.get(cluster)
         if room is None:
             return
-        room.revoke(entry.uid)
         seen = room.summary.jobs.get(entry.uid, 0)
         if seen:
             entry.seen.add(cluster)
-        if cluster in entry.seen or room.summary.declared or now is None or now < entry.reserved_until:
-            missing = entry.record.clusters.get(cluster, 0) - seen
-            if missing > 0:
-                room.grant(entry.uid, self.shape(entry.demand, entry.record.node_selector), missing)
+        kept = cluster in entry.seen or room.summary.declared or now is None or now < entry.reserved_until
+        missing = max(0, entry.record.clusters.get(cluster, 0) - seen) if kept else 0
+        more = missing - room.granted(entry.uid)
+        if more > 0:
+            room.grant(entry.uid, self.shape(entry.demand, entry.record.node_selector), more)
+        elif more < 0:
+            room.shrink(entry.uid, missing)
+
+    def replace(self, entry: JobEntry, record: AdmissionRecord) -> None:
+        """Another record of a job that runs, of the same queue and flavor: it keeps the nodes that it has."""
+        old = entry.record
+        entry.record = record
+        for name in old.clusters.keys() | record.clusters.keys():
+            if name in record.clusters:
+                self._residents[name][entry.uid] = entry
+            else:
+                self._residents[name].pop(entry.uid, None)
+            self.occupy(entry, name)
+        self.ledger.charge(old.queue, old.flavor, entry.amounts, -1)
+        entry.amounts = {name: amount * sum(record.clusters.values()) for name, amount in entry.demand.per_pod.items()}
+        self.ledger.charge(record.queue, record.flavor, entry.amounts)
+        if record.state == "Evicting":
+            self.leaving[entry.uid] = entry
+        else:
+            self.leaving.pop(entry.uid, None)
 
     def set_capacity(self, cluster: str, summary: CapacitySummary | None, now: float) -> None:
         """Exchange a cluster's summary; what was decided keeps its room."""
@@ -160,6 +193,26 @@ class AdmissionState:
         total.read = len(self._log)
         return total.sum
 
+    def eligible(self, rules: Rules) -> tuple[str, ...]:
+        """Clusters that these rules do not exclude, and that answer."""
+        found = self._eligible.get(id(rules))
+        if found is None:
+            if len(self._eligible) > _RULES_KNOWN:
+                self._eligible.clear()
+            names = (name for name, each in self.candidates.items() if refusal(each, rules) is None and allowed(each, rules))
+            found = self._eligible[id(rules)] = (rules, tuple(names))  # the rules live as long as their id is known
+        return found[1]
+
+    def fits(self, job: JobDemand, shape: PodShape, count: int, now: float) -> bool:
+        """Whether ``place`` would find a place for ``count`` Pods; most often found without it."""
+        names = self.eligible(job.rules)
+        free = self.free(shape)
+        if free >= count and len(names) < len(self.candidates):
+            free = sum(self.rooms[name].room(shape) if name in self.rooms else UNBOUNDED for name in names)
+        if free < count:
+            return False
+        return _simple(job.rules) or self.place(job, shape, count, now).unplaced == 0
+
     def place(
         self,
         job: JobDemand,
@@ -168,10 +221,11 @@ class AdmissionState:
         now: float,
         *,
         existing: Mapping[str, int] | None = None,
-        without: Iterable[str] = (),
+        without: str = "",
+        explain: bool = False,
     ) -> PlacementDecision:
-        """Where ``count`` Pods go."""
-        left_out = set(without)
+        """Where ``count`` Pods go; in no case to the cluster ``without``. With ``explain`` every cluster gets its verdict."""
+        every = explain or job.rules.spread  # a full cluster still counts as a domain
         fleet = [
             Candidate(
                 name,
@@ -183,7 +237,7 @@ class AdmissionState:
                 each.taints,
             )
             for name, each in self.candidates.items()
-            if name not in left_out
+            if name != without and (every or name not in self.rooms or self.rooms[name].room(shape))
         ]
         return place(Demand(job.uid, count, job.rules, existing or {}), fleet, now)
 
