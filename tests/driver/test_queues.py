@@ -87,7 +87,7 @@ async def test_a_gang_spans_the_clusters_that_have_room(fleet: Led) -> None:
     assert admission(fleet, "gang")["clusters"] == pods(fleet, "gang")
     await submit(fleet, "late")
     await until(lambda: admission(fleet, "late").get("reason"))
-    assert admission(fleet, "late")["reason"] == "NoRoom"
+    assert admission(fleet, "late")["reason"] == "NoRoom", admission(fleet, "late")
     found = conditions.get(status(fleet, "late")["conditions"], "Admitted")
     assert found is not None
     assert (found["status"], found["reason"]) == ("False", "NoRoom")
