@@ -43,7 +43,7 @@ here."""
 SCANNED = 256
 """Jobs of a queue that are looked at behind a head that waits, where they are alike."""
 
-PASSING = 48
+PASSING = 32
 """Of those, the ones that are tried: one of each kind, and shorter ones of the same kind."""
 
 _PENDING = AdmissionRecord("Pending")
@@ -268,12 +268,12 @@ class Admission:
         strict = self._state.ledger.queues[name].strategy == "StrictFIFO"
         failed: dict[bytes, float] = {}
         for entry in self._lines[name].first(SCANNED):
-            lasts = entry.demand.active_deadline or math.inf
-            if lasts >= failed.get(entry.equals(), math.inf) and head is not None:
+            kind, lasts = entry.equals(), entry.demand.active_deadline or math.inf
+            if head is not None and kind in failed and lasts >= failed[kind]:
                 continue  # one like it, and no longer, could not run either
             if len(failed) >= PASSING:
                 break
-            failed[entry.equals()] = lasts
+            failed[kind] = lasts
             found = self._try(name, entry, head, now)
             if isinstance(found, AdmissionDecision):
                 return [found]

@@ -23,7 +23,8 @@ _LARGEST = 128
 
 
 class TraceShape(msgspec.Struct, frozen=True):
-    """``jobs`` jobs over ``span`` seconds for ``queues``, whose work is ``load`` of the ``cpu`` millicores that there are."""
+    """``jobs`` jobs over ``span`` seconds for ``queues``, whose work is about ``load`` of the ``cpu`` millicores that there
+    are. None lasts longer than a quarter of ``span``."""
 
     seed: int
     jobs: int
@@ -48,9 +49,11 @@ def generate(shape: TraceShape) -> list[SimulatedJob]:
             each = first if alike else _job(random, 0, start, queue, priority)
             uid = f"job-{len(made):06}"
             made.append(SimulatedJob(replace(each.demand, uid=uid, name=uid, created=start), each.duration, priority))
-    work = sum(each.demand.pods * each.demand.requests["cpu"] * each.duration for each in made)
-    factor = shape.load * shape.cpu * shape.span / work
-    return sorted((_scaled(each, factor) for each in made), key=lambda each: (each.demand.created, each.demand.uid))
+    factor = 1.0
+    for _ in range(8):  # the longest are cut, so that a few of them do not last for weeks
+        work = sum(each.demand.pods * each.demand.requests["cpu"] * min(shape.span / 4, each.duration * factor) for each in made)
+        factor *= shape.load * shape.cpu * shape.span / work
+    return sorted((_scaled(each, factor, shape.span / 4) for each in made), key=lambda each: (each.demand.created, each.demand.uid))
 
 
 def _moment(random: Random, span: float) -> float:
@@ -81,7 +84,8 @@ def _job(random: Random, number: int, created: float, queue: str, priority: int)
     return SimulatedJob(demand, duration, priority)
 
 
-def _scaled(job: SimulatedJob, factor: float) -> SimulatedJob:
+def _scaled(job: SimulatedJob, factor: float, longest: float) -> SimulatedJob:
+    factor = min(factor, longest / job.duration)
     deadline = job.demand.active_deadline
     demand = job.demand if deadline is None else replace(job.demand, active_deadline=deadline * factor)
     return replace(job, demand=demand, duration=job.duration * factor)
