@@ -9,8 +9,9 @@ The loop sleeps until something that a decision reads has changed (law 13): a jo
 """
 
 import asyncio
+import itertools
 import logging
-from collections.abc import AsyncIterator, Coroutine, Iterable
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
 from typing import Any, Protocol
 
 import msgspec
@@ -42,7 +43,7 @@ SETTLE = 1.0
 (its writes carry a time limit)."""
 
 IDLE = 1.0
-"""Seconds until the loop looks again at its permit, and tells some more jobs why they wait."""
+"""Seconds until the loop looks again at its permit, and at some more jobs whether they still wait for what they were told."""
 
 AGAIN = 5.0
 """Seconds until a job is considered again whose admission the API server has refused."""
@@ -115,6 +116,8 @@ class Scheduler:
         self._targets: set[tuple[str, str]] = set()
         """Jobs that others depend on: what has become of them matters, whether they have a queue or not."""
         self._priorities: dict[str, int] = {}
+        self._round: Iterator[str] = iter(())
+        self._rotated = 0.0
         self._woken = asyncio.Event()
         self._fenced = False
 
@@ -271,9 +274,19 @@ class Scheduler:
             return
         for decision in self._admission.decide(now, room):
             self._write(decision)
+        if now - self._rotated >= IDLE:
+            self._rotated = now
+            self._untold |= dict.fromkeys(self._next_round())
         for uid in list(self._untold)[:EXPLAINED]:
             del self._untold[uid]
             self._tell(uid)
+
+    def _next_round(self) -> list[str]:
+        """Some more jobs, all of them in turn: what they wait for may be something else by now."""
+        found = list(itertools.islice(self._round, EXPLAINED))
+        if len(found) < EXPLAINED:
+            self._round = iter(list(self._jobs))
+        return found
 
     # jobs
 
@@ -462,10 +475,10 @@ class Scheduler:
     def _tell(self, uid: str) -> None:
         """Write why a job waits, where that is not what it was told last."""
         known = self._jobs.get(uid)
-        if known is None or uid in self._writing:
+        if known is None or uid in self._writing or (known.record is not None and known.record.state != "Pending"):
             return
         found = self._admission.explain(uid, self._clock.wall())
-        if found is None or found.state != "Pending" or found.reason in ("", known.told):
+        if found is None or found.state != "Pending" or found.reason in ("", "NotConsidered", known.told):
             return
         known.told = found.reason
         base = known.record or AdmissionRecord("Pending")

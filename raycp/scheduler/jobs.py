@@ -129,10 +129,7 @@ class ScheduledJob:
     @property
     def outcome(self) -> JobOutcome | None:
         """How it has ended; None for one that has not."""
-        for each in self.status.conditions:
-            if each.status == "True" and each.type in ("Complete", "Failed"):
-                return "Complete" if each.type == "Complete" else "Failed"
-        return None
+        return "Complete" if self._true("Complete") else "Failed" if self._true("Failed") else None
 
     @property
     def ours(self) -> bool:
@@ -146,9 +143,17 @@ class ScheduledJob:
 
     @property
     def runs(self) -> bool:
-        """Whether it has Pods, or may have: some are assigned to a cluster."""
+        """Whether it has Pods, or may have: some are assigned to a cluster. A suspended job keeps what is assigned, and makes
+        none."""
         status = self.status
-        return bool(status.active or status.terminating or any(each.assigned for each in status.clusters))
+        if status.active or status.terminating:
+            return True
+        if self.spec.suspend and self._true("Suspended"):
+            return False
+        return any(each.assigned for each in status.clusters)
+
+    def _true(self, condition: str) -> bool:
+        return any(each.type == condition and each.status == "True" for each in self.status.conditions)
 
     @property
     def given_up(self) -> set[str]:
