@@ -26,6 +26,7 @@ COMMANDS: dict[str, str] = {
     "schema": "print the JSON schema of the fleet file, or every field of it",
     "embedded": "run embedded clusters alone and write their kubeconfigs",
     "queues": "the queues: usage, jobs that wait and that are admitted",
+    "simulate": "play jobs through the scheduler in virtual time",
     "explain": "why a job waits, and what each cluster says to it",
     "why": "what happened to an object, and what it waits for",
     "errors": "the objects that fail, of all clusters, and why",

@@ -14,6 +14,7 @@ others
    preempted, or whose cluster is lost, waits again where it stood before.
 """
 
+import math
 from collections.abc import Container, Iterable
 from typing import Literal
 
@@ -39,8 +40,11 @@ RESERVED = 60.0
 """Seconds for which room is kept for admitted Pods that no summary shows. Longer than a creation takes, and a summary's way
 here."""
 
+SCANNED = 256
+"""Jobs of a queue that are looked at behind a head that waits, where they are alike."""
+
 PASSING = 32
-"""Jobs of a queue that are looked at behind a head that waits."""
+"""Of those, the ones that are tried: one of each kind, and shorter ones of the same kind."""
 
 _PENDING = AdmissionRecord("Pending")
 
@@ -262,13 +266,21 @@ class Admission:
         """Decisions on the first of its jobs on which there is something to decide."""
         head: JobEntry | None = None
         strict = self._state.ledger.queues[name].strategy == "StrictFIFO"
-        for entry in self._lines[name].first(PASSING):
+        failed: dict[bytes, float] = {}
+        for entry in self._lines[name].first(SCANNED):
+            kind, lasts = entry.equals(), entry.demand.active_deadline or math.inf
+            if head is not None and kind in failed and lasts >= failed[kind]:
+                continue  # one like it, and no longer, could not run either
+            if len(failed) >= PASSING:
+                break
+            failed[kind] = lasts
             found = self._try(name, entry, head, now)
             if isinstance(found, AdmissionDecision):
                 return [found]
             entry.wait(found.reason, found.message)
             if head is not None or found.hopeless:
                 continue
+            self._plans.only(entry)
             decisions = self._make_way(name, entry, now)
             if decisions:
                 return decisions

@@ -32,6 +32,8 @@ class Plan:
         self.active = False
         """It is kept at this moment."""
         self.nodes: dict[str, list[GrantedNode]] = {}
+        self.blind = False
+        """It has no nodes yet, since it waits for those for whom room is kept; it starts no earlier than they do."""
         self.stale = False
         """Its nodes are not those of the present summaries."""
         self.charged: dict[str, int] = {}
@@ -80,6 +82,13 @@ class Reservations:
             if isinstance(found, Fit):
                 plan = self.plans[entry.uid] = Plan(entry, flavor, start, since, preempts=bool(gone))
                 self._choose_nodes(plan, found)
+            elif self._kept:
+                self._release(self._kept)  # may be it has to wait for those for whom room is kept
+                if feasible(state, entry.line, flavor, job, now):
+                    starts = [each.start for each in self._kept]
+                    start = min((each for each in starts if each is not None), default=None) if None not in starts else None
+                    plan = self.plans[entry.uid] = Plan(entry, flavor, start, since, preempts=bool(gone))
+                    plan.blind = True
         self.settle()  # not before what was lifted is back
         return plan
 
@@ -94,9 +103,18 @@ class Reservations:
                 plan.nodes[name] = list(dict.fromkeys(room.nodes_of(_KEY)))
                 room.revoke(_KEY)
 
+    def only(self, entry: JobEntry) -> None:
+        """It is the head of its queue now: what was planned for another is void."""
+        for plan in [each for each in self.plans.values() if each.queue == entry.line and each.entry is not entry]:
+            self.drop(plan.entry.uid)
+
     def drop(self, uid: str) -> None:
         """The job has no plan any more."""
-        if self.plans.pop(uid, None) is not None:
+        plan = self.plans.pop(uid, None)
+        if plan is not None:
+            if plan in self._kept:
+                for each in self.plans.values():
+                    each.stale = each.stale or each.blind
             self.settle()
 
     def mark_stale(self, cluster: str) -> None:
