@@ -37,15 +37,15 @@ def _job(namespace: str, name: str, found: JobExplanation) -> Answer:
 
 
 def queue_rows(scheduler: Scheduler) -> list[Answer]:
-    """For ``raycp queues``."""
-    return [_queue(scheduler, status) for status in scheduler.queue_status()]
+    """For ``raycp queues``; ``-`` stands for jobs that have no queue and wait for their gang or for other jobs."""
+    return [_queue(scheduler, status) for status in scheduler.queue_status() if status.name or status.pending or status.admitted]
 
 
 def _queue(scheduler: Scheduler, status: QueueStatus) -> Answer:
     spec = scheduler.queues.specs.get(status.name)
     problem = scheduler.queues.problems.get(status.name, "")
     return {
-        "name": status.name,
+        "name": status.name or "-",
         "cohort": status.cohort,
         "pending": status.pending,
         "admitted": status.admitted,

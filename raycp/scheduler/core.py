@@ -108,8 +108,9 @@ class Scheduler:
         self._seen: dict[str, int] = {}
         self._unsure: set[tuple[str, str]] = set()
         """Jobs that were handed out while the queues were not known."""
-        self._buffer: list[tuple[Obj, bool]] | None = []
-        """Changes during the list of the jobs; None while they are taken at once."""
+        self._buffer: dict[str, tuple[Obj, bool]] | None = {}
+        """Changes before and during the list of the jobs, the last of each; None while they are taken at once."""
+        self._scanned = self._wanted = False
         self._writing: dict[str, asyncio.Task[None]] = {}
         self._again: dict[str, float] = {}
         self._untold: dict[str, None] = {}
@@ -179,7 +180,7 @@ class Scheduler:
             if not (self.queues.specs or obj.meta.uid in self._jobs or concerns(obj.raw) or named in self._targets):
                 continue
             if self._buffer is not None:
-                self._buffer.append((obj, gone))
+                self._buffer[obj.meta.uid] = (obj, gone)
             else:
                 self._take(obj, gone=gone)
             self._woken.set()
@@ -221,7 +222,10 @@ class Scheduler:
             await self._sleep(self._next_turn())
 
     def _needed(self) -> bool:
-        return bool(self.queues.specs) or bool(self._buffer) or any(concerns(obj.raw) for obj in self._hub.all_cached())
+        """Whether there is anything to schedule. What was cached before the first event is searched once."""
+        if not self._scanned:
+            self._scanned, self._wanted = True, any(concerns(obj.raw) for obj in self._hub.all_cached())
+        return bool(self.queues.specs) or bool(self._buffer) or self._wanted
 
     def _end_term(self) -> None:
         for task in self._writing.values():
@@ -232,7 +236,7 @@ class Scheduler:
         self._again.clear()
         self._untold.clear()
         self._targets.clear()
-        self._buffer, self._fenced = [], False
+        self._buffer, self._fenced, self._scanned = {}, False, False
         self._admission = Admission()
 
     async def _rebuild(self) -> None:
@@ -243,8 +247,8 @@ class Scheduler:
             self._admission.set_cluster(cluster, capacity, now)
         async for obj in self._hub.all_jobs():
             self._take(obj, gone=False)
-        buffer, self._buffer = self._buffer or [], None
-        for obj, gone in buffer:
+        buffer, self._buffer = self._buffer or {}, None
+        for obj, gone in buffer.values():
             self._take(obj, gone=gone)
 
     async def _sleep(self, seconds: float) -> None:
@@ -321,7 +325,10 @@ class Scheduler:
                 return
             self._submit(known, self._first_record(job))
         else:
+            changed = known.job.obj.version != obj.version
             known.job = job
+            if changed and known.record is not None and known.record.state != "Pending":
+                self._submit(known, known.record)
         self._follow(uid, known)
 
     def _bystander(self, job: ScheduledJob) -> None:

@@ -6,6 +6,7 @@ import msgspec
 
 from raycp.base.objects import Obj
 from raycp.base.quantities import QuantityError, parse_resources
+from raycp.controllers.batchjob.pods import QUEUE
 from raycp.scheduling.accumulator import NodeState, PodState
 from raycp.scheduling.matching import Taint
 from raycp.scheduling.podrequests import pod_requests
@@ -78,4 +79,5 @@ def read_pod_state(obj: Obj) -> PodState | None:
         requests = pod_requests(pod.spec)
     except (msgspec.MsgspecError, QuantityError, ValueError, RecursionError):
         return None
-    return PodState(requests, pod.spec.get("nodeName") or "", (obj.meta.labels or {}).get(OWNER_UID, ""))
+    labels = obj.meta.labels or {}
+    return PodState(requests, pod.spec.get("nodeName") or "", labels.get(OWNER_UID, "") if QUEUE in labels else "")

@@ -42,6 +42,8 @@ class QueueReport:
             self._written.clear()
             return
         for status in self._scheduler.queue_status():
+            if not status.name:  # of jobs without a queue: no object
+                continue
             shown = self._shown(status)
             if self._written.get(status.name) == shown:
                 continue

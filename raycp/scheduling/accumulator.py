@@ -37,7 +37,8 @@ class NodeState(msgspec.Struct, frozen=True):
 
 
 class PodState(msgspec.Struct, frozen=True):
-    """A Pod that has not ended. ``node``: empty while it is pending. ``job``: the uid of the fleet's job that it belongs to."""
+    """A Pod that has not ended. ``node``: empty while it is pending. ``job``: the uid of the admitted job that it belongs to, which
+    has its room by its record; else empty."""
 
     requests: dict[str, int]
     node: str = ""
@@ -68,7 +69,7 @@ class ClusterCapacity:
 
     def set_pod(self, uid: str, pod: PodState) -> None:
         """It is there, or has changed."""
-        request = tuple(sorted(pod.requests.items()))
+        request = () if pod.job else tuple(sorted(pod.requests.items()))
         new = (self._shapes.setdefault(request, request), pod.node, pod.job)
         if self._pods.get(uid) != new:
             self.remove_pod(uid)
@@ -83,11 +84,12 @@ class ClusterCapacity:
 
     def _count(self, pod: tuple[Frozen, str, str], sign: int) -> None:
         request, node, job = pod
+        if job:
+            _shift(self._jobs, job, sign)
+            return
         _shift((self._bound if node else self._pending), request, sign)
         if not self._bound[request] and not self._pending[request]:
             self._shapes.pop(request, None)
-        if job:
-            _shift(self._jobs, job, sign)
         if node:
             used = self._used[node]
             for name, amount in request:

@@ -49,9 +49,9 @@ class CapacitySummary(msgspec.Struct):
     """The capacity of one cluster.
 
     ``groups``: its nodes. ``pending``: Pods without a node, by what they request; whoever plans subtracts them from the room.
-    ``jobs``: Pods of fleet jobs that are in this account (bound or pending, not ended), by the job's uid. ``bound``: all Pods
-    with a
-    node, foreign ones and those of DaemonSets included, by what they request. ``unknown_labels``: keys of node labels with too
+    ``jobs``: Pods of admitted jobs that are there, by the job's uid; they are in no other account here, as whoever plans knows them
+    by their jobs' records, and can ask what would be without them. ``bound``: all other Pods with a node, those of DaemonSets
+    included, by what they request. ``unknown_labels``: keys of node labels with too
     many values to be summarised. ``declared``: from the fleet file, not observed.
     """
 

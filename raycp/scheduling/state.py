@@ -122,9 +122,8 @@ class AdmissionState:
         return [self.running[uid] for *_, uid in self._ends]
 
     def occupy(self, entry: JobEntry, cluster: str, now: float | None = None) -> None:
-        """Room for those of its Pods that the cluster's summary does not have. From ``reserved_until`` on (if ``now`` is given),
-        only
-        where its Pods have been seen."""
+        """Room for its Pods: no summary counts them. From ``reserved_until`` on (if ``now`` is given), only where some have been
+        seen."""
         room = self.rooms.get(cluster)
         if room is None:
             return
@@ -132,12 +131,12 @@ class AdmissionState:
         if seen:
             entry.seen.add(cluster)
         kept = cluster in entry.seen or room.summary.declared or now is None or now < entry.reserved_until
-        missing = max(0, entry.record.clusters.get(cluster, 0) - seen) if kept else 0
-        more = missing - room.granted(entry.uid)
+        wanted = entry.record.clusters.get(cluster, 0) if kept else 0
+        more = wanted - room.granted(entry.uid)
         if more > 0:
             room.grant(entry.uid, self.shape(entry.demand, entry.record.node_selector), more)
         elif more < 0:
-            room.shrink(entry.uid, missing)
+            room.shrink(entry.uid, wanted)
 
     def replace(self, entry: JobEntry, record: AdmissionRecord) -> None:
         """Another record of a job that runs, of the same queue and flavor: it keeps the nodes that it has."""

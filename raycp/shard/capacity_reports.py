@@ -19,6 +19,9 @@ from raycp.shard.report import ShardReporter
 EVERY = 0.25
 """Seconds between two reports of one member at least."""
 
+COSTS_AT_MOST = 0.05
+"""Share of the loop's time that the summaries of one member may take."""
+
 WANTED_FOR = 20.0
 """Seconds that a request lasts."""
 
@@ -40,6 +43,7 @@ class CapacityReports:
         self._by = ""
         self._watches: dict[str, CapacityWatch] = {}
         self._changed: set[str] = set()
+        self._not_before: dict[str, float] = {}
         self._told: dict[str, tuple[bytes, bool, str]] = {}
 
     def update(self, plan: Plan) -> None:
@@ -96,10 +100,12 @@ class CapacityReports:
             if watched.client is not None and watch.client is not watched.client:
                 watch.start(watched.client)
                 self._changed.add(name)
-            if name in self._changed or told is None:
+            began = self._clock.now()
+            if (name in self._changed and began >= self._not_before.get(name, began)) or told is None:
                 known = watch.summary
                 summary = encode_summary(known) if known is not None else b""
                 self._changed.discard(name)
+                self._not_before[name] = began + (self._clock.now() - began) / COSTS_AT_MOST
             else:
                 summary = told[0]
             unknown = watch.reason

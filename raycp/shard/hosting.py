@@ -63,11 +63,11 @@ class SchedulerHost:
         self._by = secrets.token_hex(6)
         self._asked = float("-inf")
         self._plan: Plan | None = None
-        self._running = False
-        self._loops_started = False
+        self._hosts = self._running = self._hosted = False
         self.hub = hub
         self.scheduler = Scheduler(self.hub, clock)
         self._report = QueueReport(self.scheduler, self.hub, clock)
+        self._members: dict[str, tuple[ClusterSpec, dict[str, str]]] = {}
         self._told: dict[str, tuple[CapacitySummary | None, bool, str]] = {}
         self.reports = CapacityReports(caches, reporter, clock, loops, self._tell)
         wakes.capacity = self
@@ -76,30 +76,31 @@ class SchedulerHost:
         """Take over ``plan``, as a primary."""
         self._plan = plan
         self.reports.update(plan)
-        hosts = self._routes.hub in self._caches and any(kind == JOBS for kind in self._routes.kind_of.values())
-        if hosts and not self._running:
+        hub = self._routes.hub
+        self._hosts = hub in self._caches and any(kind == JOBS for kind in self._routes.kind_of.values())
+        if not self._running:
             self._running = True
-            hub = self._routes.hub
-            self._events.observers = {(hub, JOBS): self._jobs_changed, (hub, QUEUES): self._queues_changed}
+            self._loops.forever(self._step, LoopName.CAPACITY_REPORTS, every=EVERY)
+        if not self._hosts:  # another shard's is the hub now: the scheduler's term ends
+            self._events.observers, self._tasks.queue_of = {}, {}
+            return
+        if not self._hosted:
+            self._hosted = True
             self._loops.supervise(self.scheduler.run, LoopName.SCHEDULER)
             self._loops.forever(self._report.step, LoopName.QUEUE_STATUS, every=1.0)
-        if not self._loops_started:
-            self._loops_started = True
-            self._loops.forever(self._step, LoopName.CAPACITY_REPORTS, every=EVERY)
-        self._tasks.queue_of = (
-            {name: self.scheduler.queue_of for name, kind in self._routes.kind_of.items() if kind == JOBS} if hosts else {}
-        )
+        self._events.observers = {(hub, JOBS): self._jobs_changed, (hub, QUEUES): self._queues_changed}
+        self._tasks.queue_of = {name: self.scheduler.queue_of for name, kind in self._routes.kind_of.items() if kind == JOBS}
         self._show_members()
         self.refresh()
 
     def refresh(self) -> None:
         """A kind may be listed now."""
-        if self._running and not self.scheduler.queues_listed and self.hub.queues_known:
+        if self._hosts and not self.scheduler.queues_listed and self.hub.queues_known:
             self._queues_changed([])
 
     def answer(self, topic: str, namespace: str, name: str) -> dict[str, Any] | None:
         """What ``raycp explain`` and ``raycp queues`` show; None where there is nothing to show."""
-        if not self._running:
+        if not self._hosts:
             return None
         if topic == "queues":
             return {"items": queue_rows(self.scheduler)}
@@ -108,6 +109,10 @@ class SchedulerHost:
     # what the hub's cache shows
 
     def _queues_changed(self, events: list[Event]) -> None:
+        if events and all(
+            each.old is not None and each.new is not None and each.old.version == each.new.version for each in events
+        ):
+            return  # their status
         informer = self.hub.informer(QUEUES)
         if informer is not None and (informer.synced or informer.refused):
             self.scheduler.take_queues(informer.store)
@@ -119,7 +124,7 @@ class SchedulerHost:
 
     async def _step(self) -> None:
         self.refresh()
-        if self._running and self.scheduler.engaged:
+        if self._hosts and self.scheduler.engaged:
             now = self._clock.now()
             if now - self._asked >= ASK_EVERY:
                 self._asked = now
@@ -138,27 +143,32 @@ class SchedulerHost:
             with contextlib.suppress(msgspec.MsgspecError, ValueError):
                 summary = decode_summary(change.summary)
         self._told[change.cluster] = (summary, change.reachable, change.reason)
-        self._show_members()
+        self._show(change.cluster)
 
     def _tell(self, cluster: str, summary: bytes, reachable: bool, reason: str) -> None:
         """A member of this shard has changed."""
-        if self._running:
+        if self._hosts:
             self.told(CapacityChanged(0, cluster, summary, reachable, reason))
         else:
             self._wakes.tell_capacity(cluster, summary, reachable, reason)
 
     def _show_members(self) -> None:
-        """A member of which nothing has been told yet gets no Pods."""
-        if not self._running or self._plan is None:
-            return
-        specs = {spec.name: spec for spec in members_of(self._plan)}
-        for name in [name for name in self._told if name not in specs]:
+        """All of them, as the fleet file has them now."""
+        assert self._plan is not None
+        labels = {cluster.name: cluster.labels for cluster in self._plan.clusters}
+        self._members = {spec.name: (spec, labels.get(spec.name, {})) for spec in members_of(self._plan)}
+        for name in [name for name in self._told if name not in self._members]:
             del self._told[name]
             self.scheduler.remove_cluster(name)
-        labels = {cluster.name: cluster.labels for cluster in self._plan.clusters}
-        for name, spec in specs.items():
+        for name in self._members:
+            self._show(name)
+
+    def _show(self, name: str) -> None:
+        """One of which nothing has been told yet gets no Pods."""
+        known = self._members.get(name)
+        if known is not None:
             summary, reachable, reason = self._told.get(name, (None, False, "its capacity is not known yet"))
-            self.scheduler.set_cluster(candidate(spec, labels.get(name, {}), reachable, reason), summary)
+            self.scheduler.set_cluster(candidate(*known, reachable, reason), summary)
 
 
 def candidate(spec: ClusterSpec, labels: dict[str, str], reachable: bool, reason: str) -> Candidate:

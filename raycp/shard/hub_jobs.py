@@ -59,6 +59,8 @@ class HubJobCache:
     def writable(self) -> bool:
         """See ``HubJobs``."""
         identity = self._identity
+        if self._routes.hub not in self._caches:
+            return False
         return identity.primary and self._permits.covers(identity.shard, identity.epoch, identity.term)
 
     @property

@@ -170,3 +170,4 @@ def test_pods_ask_for_the_nodes_of_their_flavor() -> None:
     }
     pod = new_pod(obj, spec, made.creates[0])
     assert pod["spec"]["nodeSelector"] == {"disk": "ssd", "gpu": "a100"}
+    assert pod["metadata"]["labels"]["raycp.io/queue"] == ""

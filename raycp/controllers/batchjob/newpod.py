@@ -4,7 +4,7 @@ from copy import deepcopy
 from typing import Any
 
 from raycp.controllers.batchjob.job import Create
-from raycp.controllers.batchjob.pods import ATTEMPT, INDEX, TRACKING, pod_name
+from raycp.controllers.batchjob.pods import ATTEMPT, INDEX, QUEUE, TRACKING, pod_name
 from raycp.controllers.batchjob.types import BatchJobSpec
 
 _JOB_NAME = ("batch.kubernetes.io/job-name", "job-name")
@@ -41,9 +41,10 @@ def new_pod(job: dict[str, Any], spec: BatchJobSpec, create: Create) -> dict[str
         for part in ("initContainers", "containers"):
             for container in pod_spec.get(part) or ():
                 _name_index(container)
-    flavor = ((job.get("status") or {}).get("admission") or {}).get("nodeSelector")
-    if flavor:
-        pod_spec["nodeSelector"] = {**(pod_spec.get("nodeSelector") or {}), **flavor}
+    if admission := (job.get("status") or {}).get("admission"):
+        labels[QUEUE] = admission.get("queue") or ""
+        if flavor := admission.get("nodeSelector"):
+            pod_spec["nodeSelector"] = {**(pod_spec.get("nodeSelector") or {}), **flavor}
     pod_meta: dict[str, Any] = {
         "name": pod_name(meta["name"], create.index, create.attempt),
         "namespace": meta["namespace"],
