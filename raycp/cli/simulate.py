@@ -38,8 +38,7 @@ def add_parser(subparsers: Any) -> None:
         "and print waits, utilisation and preemptions. Nothing is started or changed.",
     )
     parser.add_argument(
-        "-f", "--file", type=Path, required=True, metavar="JOBS.yaml",
-        help="queues, jobs, a trace (kind: Simulation)"
+        "-f", "--file", type=Path, required=True, metavar="JOBS.yaml", help="queues, jobs, a trace (kind: Simulation)"
     )
     parser.add_argument("-c", "--config", type=Path, required=True, metavar="FLEET.yaml", help="the fleet file")
     parser.add_argument(
@@ -101,10 +100,9 @@ def _page(reports: "list[SimulationReport]", format: Any) -> Page:
     page = render(rows, _COLUMNS, format)
     for report in reports:
         used = ", ".join(f"{name} {100 * share:.0f} %" for name, share in report.utilisation.items() if name != "pods")
-        page.add(
-            f"{report.name}: used {used}; {report.preemptions} preemptions, "
-            f"{100 * report.lost_share:.1f} % of the work lost by them; {report.decisions} decisions; all done after {report.makespan_s / 3600:.1f} h"
-        )
+        lost = f"{report.preemptions} preemptions, {100 * report.lost_share:.1f} % of the work lost by them"
+        end = f"all done after {report.makespan_s / 3600:.1f} h"
+        page.add(f"{report.name}: used {used}; {lost}; {report.decisions} decisions; {end}")
     return page
 
 

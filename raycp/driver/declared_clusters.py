@@ -6,9 +6,7 @@ from raycp.config.declared import ClusterTaint
 from raycp.scheduling.capacity import CapacitySummary, DeclaredNodes, declared_capacity
 from raycp.scheduling.matching import Taint
 from raycp.scheduling.model import Candidate
-
-DEFAULT_PODS = 110
-"""Pods of a node that does not say (the kubelet's ``maxPods``)."""
+from raycp.shard.capacity_reports import declared
 
 
 def candidate_of_spec(cluster: ClusterSpec) -> Candidate:
@@ -20,18 +18,14 @@ def candidate_of_spec(cluster: ClusterSpec) -> Candidate:
 def capacity_of_spec(cluster: ClusterSpec) -> CapacitySummary | None:
     """Its ``capacity``, or the nodes of an embedded cluster; None where neither is given. Raises ``QuantityError``."""
     if cluster.capacity:
-        groups = [
-            DeclaredNodes(each.nodes, {PODS: DEFAULT_PODS, **parse_resources(each.allocatable)}, each.labels, _taints(each.taints))
-            for each in cluster.capacity
-        ]
-    elif cluster.embedded is not None and cluster.embedded.nodes:
+        return declared(cluster)
+    if cluster.embedded is not None and cluster.embedded.nodes:
         node = cluster.embedded.node
         taints = [ClusterTaint.model_validate(each) for each in node.taints]
         allocatable = parse_resources({"cpu": node.cpu, "memory": node.memory, PODS: node.pods})
         groups = [DeclaredNodes(cluster.embedded.nodes, allocatable, node.labels, _taints(taints))]
-    else:
-        return None
-    return declared_capacity(cluster.name, groups)
+        return declared_capacity(cluster.name, groups)
+    return None
 
 
 def _taints(taints: list[ClusterTaint]) -> tuple[Taint, ...]:

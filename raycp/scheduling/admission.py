@@ -126,7 +126,7 @@ class Admission:
             self._enqueue(entry, now)
         else:
             self._state.change(entry, job)
-        for key in self._graph.dependents(job.key):
+        for key in self._graph.downstream(job.key):
             self._wake(key, now)  # a cycle may have come into being
 
     def finish(self, uid: str, outcome: JobOutcome, now: float) -> None:
@@ -323,7 +323,8 @@ class Admission:
 
     def _make_way(self, name: str, entry: JobEntry, now: float) -> list[AdmissionDecision]:
         """Preempt others for it, once."""
-        found = victims(self._state, name, entry.demand, now)
+        with self._plans.lifted(entry, now):
+            found = victims(self._state, name, entry.demand, now)
         if found is None:
             return []
         flavor, chosen = found

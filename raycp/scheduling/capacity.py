@@ -7,8 +7,11 @@ from collections.abc import Mapping
 
 import msgspec
 
-from raycp.base.quantities import added, fits_times
+from raycp.base.quantities import PODS, added, fits_times
 from raycp.scheduling.matching import Taint, Toleration, untolerated
+
+MAX_PODS = 110
+"""Pods of a node, by default (the kubelet's ``maxPods``)."""
 
 
 class RoomBin(msgspec.Struct, array_like=True):
@@ -95,9 +98,10 @@ class DeclaredNodes(msgspec.Struct, frozen=True):
 
 
 def declared_capacity(cluster: str, groups: list[DeclaredNodes]) -> CapacitySummary:
-    """The summary of a cluster whose nodes can't be listed: as declared, with no Pods but those that the scheduler reserves."""
-    return CapacitySummary(
-        cluster,
-        [NodeGroup(g.allocatable, g.labels, list(g.taints), g.nodes, [RoomBin(g.allocatable, g.nodes)]) for g in groups],
-        declared=True,
-    )
+    """The summary of a cluster whose nodes can't be listed: as declared, with no Pods but those that the scheduler reserves. A node
+    that does not say how many Pods it takes, takes ``MAX_PODS``."""
+    made = []
+    for each in groups:
+        allocatable = {PODS: MAX_PODS, **each.allocatable}
+        made.append(NodeGroup(allocatable, each.labels, list(each.taints), each.nodes, [RoomBin(allocatable, each.nodes)]))
+    return CapacitySummary(cluster, made, declared=True)

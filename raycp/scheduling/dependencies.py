@@ -28,14 +28,20 @@ class DependencyGraph:
                 self._dependents.setdefault(f"{job.namespace}/{each.job}", set()).add(job.key)
 
     def remove(self, key: str) -> set[str]:
-        """A job is no longer there. Returns the jobs that depend on it."""
+        """A job is no longer there. Returns the jobs that depend on it, also by way of others: a cycle may be gone."""
         self._unlink(key)
         self._reached.pop(key, None)
-        return self.dependents(key)
+        return self.downstream(key)
 
-    def dependents(self, key: str) -> set[str]:
-        """The jobs that depend on it."""
-        return set(self._dependents.get(key, ()))
+    def downstream(self, key: str) -> set[str]:
+        """The jobs that depend on it, also by way of others."""
+        found: set[str] = set()
+        stack = [key]
+        while stack:
+            new = self._dependents.get(stack.pop(), set()) - found
+            found |= new
+            stack += new
+        return found
 
     def _unlink(self, key: str) -> None:
         job = self._edges.pop(key, None)
@@ -48,9 +54,9 @@ class DependencyGraph:
                     del self._dependents[name]
 
     def reached(self, key: str, milestone: Milestone) -> set[str]:
-        """A job has got there. Returns the jobs that depend on it."""
+        """A job has got there. Returns the jobs that depend on it directly."""
         self._reached.setdefault(key, set()).add(milestone)
-        return self.dependents(key)
+        return set(self._dependents.get(key, ()))
 
     def obstacle(self, job: JobDemand) -> tuple[Literal["DependsOn", "DependencyFailed", "DependencyCycle"], str] | None:
         """(reason, message) why the job has to wait; None if nothing is in its way."""

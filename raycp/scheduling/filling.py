@@ -66,8 +66,8 @@ def _one_by_one(job: Demand, order: list[Candidate], room: dict[str, int], *, to
         order = _started_first(job, order)
     shares = {each.name: float(rules.weights.get(each.name, 1)) for each in order}
     if rules.strategy == "Weighted":
-        for name in shares:
-            shares[name] *= max(1, room[name])
+        for each in order:
+            shares[each.name] *= max(1, room[each.name] if each.free_pods is None else each.free_pods)
 
     def load(name: str) -> float:
         return 0.0 if together else (existing.get(name, 0) + counts[name] + 1) / shares[name]

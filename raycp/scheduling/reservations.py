@@ -10,6 +10,7 @@ given
 4. Of the same queue, nothing else passes a plan that is not kept.
 """
 
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -24,9 +25,10 @@ FORESEEN = 256
 
 
 class Plan:
-    """Of the head ``entry``. ``start``: None if not known. ``preempts``: its victims are on their way out."""
+    """Of the head ``entry``. ``start``: None if not known. ``since``: plans are numbered in the order in which they are first
+    made. ``preempts``: its victims are on their way out."""
 
-    def __init__(self, entry: JobEntry, flavor: FlavorQuotas, start: float | None, since: float, *, preempts: bool) -> None:
+    def __init__(self, entry: JobEntry, flavor: FlavorQuotas, start: float | None, since: int, *, preempts: bool) -> None:
         self.entry, self.flavor, self.start, self.since, self.preempts = entry, flavor, start, since, preempts
         self.queue = entry.line
         self.active = False
@@ -39,9 +41,9 @@ class Plan:
         self.charged: dict[str, int] = {}
         """Quota that is kept for it."""
 
-    def order(self) -> tuple[bool, float, str]:
+    def order(self) -> tuple[bool, int]:
         """Who comes first."""
-        return not self.preempts, self.since, self.entry.uid
+        return not self.preempts, self.since
 
 
 class Reservations:
@@ -51,6 +53,7 @@ class Reservations:
         self._state = state
         self.plans: dict[str, Plan] = {}
         self._kept: list[Plan] = []
+        self._numbers = itertools.count()
 
     def of(self, uid: str) -> Plan | None:
         """The plan of a job."""
@@ -59,7 +62,7 @@ class Reservations:
     def foresee(self, entry: JobEntry, flavor: FlavorQuotas, now: float, gone: list[JobEntry]) -> Plan | None:
         """Make the plan of a head. ``gone``: jobs that are on their way out. None: even an empty fleet would not do."""
         old = self.plans.pop(entry.uid, None)
-        since = now if old is None else old.since
+        since = next(self._numbers) if old is None else old.since
         self.settle()
         state, job = self._state, entry.demand
         ends = [each for each in state.by_end() if each not in gone] if gone else state.by_end()

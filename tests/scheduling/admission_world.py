@@ -1,4 +1,4 @@
-"""A fleet of numbers for tests of admission: jobs come and end, clusters are lost, the scheduler dies; laws are checked after each."""
+"""A fleet of numbers for tests of admission: jobs come and end, clusters are lost, the scheduler dies."""
 
 from collections import defaultdict
 from typing import Any
