@@ -193,12 +193,18 @@ class SchedulerTerm:
                     self._release(uid, known)
             else:
                 for name in job.given_up & record.clusters.keys():
-                    self.admission.cluster_lost(name, now, {uid})
+                    self.admission.cluster_lost(name, now, self._given_up_with(job))
                 self.admission.pods(uid, job.running, now)
         elif job.spec.suspend or meta_deleted(job.obj):
             self.admission.finish(uid, "Deleted", now)
         else:
             self._submit(known, None)
+
+    def _given_up_with(self, job: ScheduledJob) -> set[str]:
+        """The jobs that give a lost cluster up when ``job`` does: all at once, so that what is left goes to them in order, not to
+        the one whose reconcile was first."""
+        patience = job.spec.placement.unreachable_toleration_seconds
+        return {uid for uid, known in self.jobs.items() if known.job.gives_up(patience)}
 
     def _queue(self, job: ScheduledJob) -> str:
         return job.spec.queue or self._queues.of(job.obj.meta.namespace)
