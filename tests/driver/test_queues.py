@@ -117,6 +117,26 @@ async def test_a_lender_takes_its_quota_back_by_preemption(fleet: Led) -> None:
     assert any(event["reason"] == "InCohortReclamation" and event["regarding"]["name"] == "second" for event in events)
 
 
+async def test_a_member_that_declares_its_nodes_is_not_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is used up to what it declares, whatever runs there beside the fleet's jobs."""
+    monkeypatch.setitem(SHAPES, "east", {**SHAPES["east"], "capacity": [{"nodes": 2, "allocatable": {"cpu": 1, "pods": 10}}]})
+    async with led() as fleet:
+        await fleet.apply(doc_of("east"))
+        await queue(fleet, "batch", 100, namespaces=["default"])
+        for name in ("one", "two", "three"):
+            await submit(fleet, name)
+        await until(lambda: sum(pods(fleet).values()) == 2)
+        waits = await until(lambda: [n for n in ("one", "two", "three") if admission(fleet, n).get("reason") == "NoRoom"])
+        assert len(waits) == 1
+        (shard,) = fleet.substrate.living(Role.SHARD)
+        assert shard.hosting.answer("explain", "default", waits[0])["position"] == 1
+        assert shard.hosting.answer("explain", "default", waits[0])["waitsFor"]["reason"] == "NoRoom"
+        (row,) = [row for row in shard.hosting.answer("queues", "", "")["items"] if row["name"] == "batch"]
+        assert (row["pending"], row["admitted"]) == (1, 2)
+        assert fleet.cluster("east").recorder is not None
+        assert not shard.hosting.reports.watched
+
+
 async def test_a_suspended_job_gives_its_quota_to_the_next(fleet: Led) -> None:
     await queue(fleet, "batch", 2, namespaces=["default"])
     await submit(fleet, "holder", parallelism=2, completions=2)

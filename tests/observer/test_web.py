@@ -204,3 +204,12 @@ async def test_further_names_are_those_of_the_fleet_file() -> None:
     async with aiohttp.ClientSession(server.url) as session, session.get("/healthz", headers=headers) as answer:
         assert answer.status == 200
     await server.stop()
+
+
+async def test_a_job_is_explained_and_queues_are_listed(site: Site) -> None:
+    async with site[2].get("/api/v1/explain/team/train") as answer:
+        assert await answer.json() == {"name": "train", "namespace": "team", "position": 3}
+    async with site[2].get("/api/v1/explain/team/nobody") as answer:
+        assert answer.status == 404
+    async with site[2].get("/api/v1/queues") as answer:
+        assert await answer.json() == {"queues": [{"name": "batch", "pending": 2}]}
