@@ -93,7 +93,7 @@ class Admission:
         known = state.candidates.get(cluster.name)
         if known == cluster and (old.summary if old is not None else None) == capacity:
             return
-        if known != cluster or old is None or capacity is None or _outline(old.summary) != _outline(capacity):
+        if known != cluster or old is None or capacity is None or old.summary.outline() != capacity.outline():
             self._nodes_epoch += 1
         state.set_candidate(cluster)
         self._plans.mark_stale(cluster.name)
@@ -447,8 +447,3 @@ class Admission:
         self._misfits.clear()
         for line in self._lines.values():
             line.settled = False
-
-
-def _outline(summary: CapacitySummary) -> list[object]:
-    """What of a cluster does not change with its Pods."""
-    return [(each.allocatable, each.labels, each.taints, each.nodes) for each in summary.groups]

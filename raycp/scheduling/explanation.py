@@ -3,11 +3,11 @@
 from raycp.scheduling.admissions import JobExplanation
 from raycp.scheduling.attempts import Misfit, attempt
 from raycp.scheduling.lines import JobEntry, QueueLine
-from raycp.scheduling.reservations import Plan
+from raycp.scheduling.reservations import HeadPlan
 from raycp.scheduling.state import AdmissionState
 
 
-def explained(state: AdmissionState, line: QueueLine | None, plan: Plan | None, entry: JobEntry, now: float) -> JobExplanation:
+def explained(state: AdmissionState, line: QueueLine | None, plan: HeadPlan | None, entry: JobEntry, now: float) -> JobExplanation:
     """From the present state; changes nothing."""
     job, record = entry.demand, entry.record
     pending = len(line) if line is not None else 0
