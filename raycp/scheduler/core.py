@@ -154,6 +154,10 @@ class Scheduler:
         """See ``Admission.queue_status``."""
         return self._admission.queue_status() if self.ready else []
 
+    def capacity(self) -> list[CapacitySummary]:
+        """See ``Admission.capacity``."""
+        return self._admission.capacity() if self.ready else []
+
     # inputs
 
     def take_queues(self, objs: Iterable[Obj]) -> None:

@@ -26,7 +26,7 @@ from raycp.scheduling.capacity import CapacitySummary
 from raycp.scheduling.demand import JobDemand
 from raycp.scheduling.dependencies import DependencyGraph
 from raycp.scheduling.eviction import Timers, backed_off, evicting
-from raycp.scheduling.explanation import explained
+from raycp.scheduling.explanation import explained, queue_states
 from raycp.scheduling.lines import JobEntry, QueueLine
 from raycp.scheduling.model import Candidate
 from raycp.scheduling.preemption import victims
@@ -243,18 +243,11 @@ class Admission:
 
     def queue_status(self) -> list[QueueStatus]:
         """All queues, by name; the one without quotas, of jobs that belong to no queue, has an empty name."""
-        ledger = self._state.ledger
-        return [
-            QueueStatus(
-                name,
-                spec.cohort,
-                len(self._lines[name]),
-                len(self._state.by_queue.get(name, ())),
-                ledger.share(name)[0],
-                ledger.usage(name),
-            )
-            for name, spec in sorted(ledger.queues.items())
-        ]
+        return queue_states(self._state, self._lines)
+
+    def capacity(self) -> list[CapacitySummary]:
+        """What the clusters have, by name."""
+        return [room.summary for _, room in sorted(self._state.rooms.items())]
 
     def over_quota(self) -> list[tuple[str, str, str]]:
         """(queue or cohort, flavor, resource) of which more is used than there is: only where quota was taken away."""

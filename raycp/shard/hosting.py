@@ -18,7 +18,7 @@ from raycp.base.loops import Loops
 from raycp.config.clusters import ClusterSpec
 from raycp.protocol.frames import CapacityChanged
 from raycp.protocol.plan import Plan
-from raycp.scheduler.answers import explained, queue_rows
+from raycp.scheduler.answers import capacity_rows, explained, queue_rows
 from raycp.scheduler.capacity_watch import decode_summary
 from raycp.scheduler.core import Scheduler
 from raycp.scheduler.queue_report import QueueReport
@@ -104,6 +104,8 @@ class SchedulerHost:
             return None
         if topic == "queues":
             return {"items": queue_rows(self.scheduler)}
+        if topic == "capacity":
+            return {"items": capacity_rows(self.scheduler)}
         return explained(self.scheduler, namespace, name) if topic == "explain" else None
 
     # what the hub's cache shows
