@@ -215,7 +215,7 @@ class Admission:
         for uid in self._timers.due(now):
             self._timer(uid, now)
         out, self._outbox = self._outbox[:limit], self._outbox[limit:]
-        for plan in [each for each in self._plans.plans.values() if each.stale]:
+        for plan in self._plans.stale():
             self._plans.foresee(plan.entry, plan.flavor, now, list(self._state.leaving.values()) if plan.preempts else [])
         self._plans.settle()  # of quota that has become free since, those come first for whom some is kept
         ledger = self._state.ledger
@@ -422,9 +422,9 @@ class Admission:
                 self._enqueue(entry, now)
             return
         if entry.reserved_until <= now:
-            for cluster in record.clusters:
-                self._state.occupy(entry, cluster, now)
-            self._freed()
+            freed = [cluster for cluster in record.clusters if self._state.occupy(entry, cluster, now)]
+            if freed:
+                self._freed()
         if record.state != "Admitted" or not job.min_available:
             return
         if entry.recover_by is not None and entry.recover_by <= now:

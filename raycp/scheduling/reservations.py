@@ -127,6 +127,10 @@ class Reservations:
                 del plan.nodes[cluster]
                 plan.stale = True
 
+    def stale(self) -> list[HeadPlan]:
+        """Those that are kept, and have to be made anew for it."""
+        return [plan for plan in self._kept if plan.stale]
+
     def settle(self) -> None:
         """Keep what is to be kept, and nothing else."""
         self._release(self._kept)
