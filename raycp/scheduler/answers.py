@@ -5,17 +5,16 @@ from typing import Any
 import msgspec
 
 from raycp.base.quantities import shown_quantity
-from raycp.scheduler.core import Scheduler
+from raycp.scheduler.core import FleetScheduler
 from raycp.scheduling.admissions import JobExplanation
 from raycp.scheduling.queues import QueueStatus
 
 Answer = dict[str, Any]
 
 
-def explained(scheduler: Scheduler, namespace: str, name: str) -> Answer | None:
+def explained(scheduler: FleetScheduler, namespace: str, name: str) -> Answer | None:
     """For ``raycp explain job``; None for a job that the scheduler does not know: it has no queue, or is over, or is not there."""
-    uid = scheduler.uid_of(namespace, name)
-    found = scheduler.explain(uid) if uid else None
+    found = scheduler.explain(namespace, name)
     return _job(namespace, name, found) if found is not None else None
 
 
@@ -36,17 +35,17 @@ def _job(namespace: str, name: str, found: JobExplanation) -> Answer:
     }
 
 
-def queue_rows(scheduler: Scheduler) -> list[Answer]:
+def queue_rows(scheduler: FleetScheduler) -> list[Answer]:
     """For ``raycp queues``; ``-`` stands for jobs that have no queue and wait for their gang or for other jobs."""
     return [_queue(scheduler, status) for status in scheduler.queue_status() if status.name or status.pending or status.admitted]
 
 
-def capacity_rows(scheduler: Scheduler) -> list[Answer]:
+def capacity_rows(scheduler: FleetScheduler) -> list[Answer]:
     """For ``raycp simulate --capacity live``: what the members have beside the jobs that the scheduler has admitted."""
     return [msgspec.to_builtins(each) for each in scheduler.capacity()]
 
 
-def _queue(scheduler: Scheduler, status: QueueStatus) -> Answer:
+def _queue(scheduler: FleetScheduler, status: QueueStatus) -> Answer:
     spec = scheduler.queues.specs.get(status.name)
     problem = scheduler.queues.problems.get(status.name, "")
     return {

@@ -160,6 +160,11 @@ class ScheduledJob:
         """Unreachable clusters whose Pods the job has given up (``placement.onUnreachable: Replace``)."""
         return {each.name for each in self.status.clusters if each.replaced and not each.reachable}
 
+    def gives_up(self, patience: int) -> bool:
+        """Whether it gives up a cluster that is unreachable for ``patience`` seconds."""
+        placement = self.spec.placement
+        return placement.on_unreachable == "Replace" and placement.unreachable_toleration_seconds <= patience
+
     @property
     def running(self) -> int:
         """Pods that run; of a gang that is about to be complete, at least as many as it needs: none is missed that succeeds."""

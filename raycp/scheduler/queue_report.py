@@ -8,7 +8,7 @@ import msgspec
 from raycp.base.clock import Clock
 from raycp.kube.errors import KubeError
 from raycp.scheduler.answers import usage_rows
-from raycp.scheduler.core import Scheduler
+from raycp.scheduler.core import FleetScheduler
 from raycp.scheduling.queues import QueueStatus
 from raycp.sdk import conditions
 
@@ -29,7 +29,7 @@ class QueueStore(Protocol):
 class QueueReport:
     """One scheduler's. A write that fails is repeated with the next step: the status is for people, and no decision reads it."""
 
-    def __init__(self, scheduler: Scheduler, store: QueueStore, clock: Clock) -> None:
+    def __init__(self, scheduler: FleetScheduler, store: QueueStore, clock: Clock) -> None:
         self._scheduler = scheduler
         self._store = store
         self._clock = clock

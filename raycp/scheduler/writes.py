@@ -25,7 +25,7 @@ AGAIN_FIRST, AGAIN_MOST = 0.1, 2.0
 """Seconds between two tries of a write whose outcome is not known."""
 
 
-class Written(Enum):
+class WriteResult(Enum):
     """What became of a write."""
 
     YES = "yes"
@@ -59,7 +59,7 @@ class AdmissionWriter:
         self._store = store
         self._clock = clock
 
-    async def write(self, obj: Obj, record: AdmissionRecord, *, insist: bool = True) -> tuple[Written, Obj | None]:
+    async def write(self, obj: Obj, record: AdmissionRecord, *, insist: bool = True) -> tuple[WriteResult, Obj | None]:
         """Write ``record`` into the job ``obj``, which is any known state of it; the outcome, and the newest state. Without
         ``insist``, whatever hinders the first try ends it. Raises ``Fenced`` where this process may write no longer: what became
         of the last try is unknown then, and the successor will find out."""
@@ -68,33 +68,33 @@ class AdmissionWriter:
         found: Obj | None = self._store.cached(meta.namespace, meta.name) or obj
         while True:
             if found is None or found.meta.uid != meta.uid:
-                return Written.GONE, None
+                return WriteResult.GONE, None
             try:
                 job = ScheduledJob(found)
             except UnreadableJob:
-                return Written.CHANGED, found
+                return WriteResult.CHANGED, found
             if _same(job.status.admission, new):
-                return Written.YES, found
+                return WriteResult.YES, found
             if job.outcome is not None or (record.state == "Admitted" and (job.spec.suspend or meta_deleted(found))):
-                return Written.CHANGED, found
+                return WriteResult.CHANGED, found
             try:
-                return Written.YES, await self._store.patch_status(meta.namespace, meta.name, _body(found, job, new))
+                return WriteResult.YES, await self._store.patch_status(meta.namespace, meta.name, _body(found, job, new))
             except ApiError as error:
                 if error.not_found:
-                    return Written.GONE, None
+                    return WriteResult.GONE, None
                 if not error.conflict:
                     log.warning("the admission of job %s/%s can't be written: %s", meta.namespace, meta.name, error)
                     if 400 <= error.status < 500 and error.status not in (401, 408, 429):
-                        return Written.REFUSED, found
+                        return WriteResult.REFUSED, found
                     await self._pause(wait)
                     wait = min(AGAIN_MOST, wait * 2)
                 if not insist:
-                    return Written.CHANGED, found
+                    return WriteResult.CHANGED, found
             except Fenced:
                 raise
             except KubeError as error:
                 if not insist:
-                    return Written.CHANGED, found
+                    return WriteResult.CHANGED, found
                 log.warning("the admission of job %s/%s is not known to be written: %s", meta.namespace, meta.name, error)
                 await self._pause(wait)
                 wait = min(AGAIN_MOST, wait * 2)

@@ -58,7 +58,6 @@ from raycp.shard.guard import ClusterGuard
 from raycp.shard.handout_audit import HandoutAudit
 from raycp.shard.handouts import WorkerSeat
 from raycp.shard.handover import QueueRelease, follow
-from raycp.shard.hosting import SchedulerHost
 from raycp.shard.hub_jobs import HubJobCache
 from raycp.shard.identity import ShardIdentity
 from raycp.shard.inputs import Inputs
@@ -75,6 +74,7 @@ from raycp.shard.report import ShardReporter
 from raycp.shard.resyncs import Resyncs
 from raycp.shard.rollcall import Pause, RollCall
 from raycp.shard.routes import Routes, new_controllers
+from raycp.shard.scheduler_host import SchedulerHost
 from raycp.shard.standby import StandbyReplica
 from raycp.shard.switch_phases import SwitchPhases
 from raycp.shard.takeover import TakeOver

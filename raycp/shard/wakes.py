@@ -108,7 +108,7 @@ class WakeSender:
             self._receiver.children_listed(wake.cluster, GVK.parse(wake.kind))
         elif self._capacity is not None and isinstance(wake, CapacityWanted):
             self._capacity.wanted(wake.by)
-        elif self._capacity is not None:
+        elif self._capacity is not None and isinstance(wake, CapacityChanged):
             self._capacity.told(wake)
         return True
 

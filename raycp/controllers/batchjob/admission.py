@@ -28,7 +28,7 @@ _SETTLES = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Admission:
+class PodAdmission:
     """``needed``: no Pod without a decision. ``clusters``: the most Pods by cluster, in the order in which to fill them."""
 
     needed: bool = False
@@ -48,16 +48,16 @@ class Admission:
         return sum(self.clusters.values()) if self.needed else None
 
 
-def admission_of(job: "Job") -> Admission:
+def admission_of(job: "Job") -> PodAdmission:
     """The decision about ``job``, as its status has it."""
     found: Mapping[str, Any] = job.status.get("admission") or {}
     if not (job.spec.scheduled or job.queue):
-        return Admission()
+        return PodAdmission()
     if not found and not job.spec.scheduled and job.status.get("startTime"):
-        return Admission()
+        return PodAdmission()
     clusters: Mapping[str, int] = found.get("clusters") or {}
     state = found.get("state") or "Pending"
-    return Admission(
+    return PodAdmission(
         True,
         state,
         found.get("reason") or "Waiting",

@@ -35,7 +35,7 @@ class Gang(_Model):
     )
 
 
-class Dependency(_Model):
+class JobDependency(_Model):
     """Another job of this namespace that comes first."""
 
     job: JobName = Field(description="Name of the job.")

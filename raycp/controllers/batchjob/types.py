@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from raycp.controllers.batchjob.admissiontypes import PRIORITY_LIMIT, Dependency, Gang
+from raycp.controllers.batchjob.admissiontypes import PRIORITY_LIMIT, Gang, JobDependency
 from raycp.controllers.batchjob.immutability import IMMUTABLE, ROOT_RULES
 from raycp.controllers.batchjob.podtemplate import LabelValue, PodTemplate
 from raycp.controllers.batchjob.statustypes import BatchJobStatus
@@ -229,7 +229,7 @@ class BatchJobSpec(_Model):
         default=None, description="A PriorityClass of the hub, whose value is the priority."
     )
     gang: Gang | None = None
-    depends_on: list[Dependency] = Field(
+    depends_on: list[JobDependency] = Field(
         default_factory=list, max_length=20, description="Jobs of this namespace that come first; all of these must hold."
     )
     placement: Placement = Field(default_factory=Placement)

@@ -49,7 +49,7 @@ def _flavor(flavor: Flavor) -> FlavorQuotas:
     return FlavorQuotas(flavor.name, resources, dict(flavor.node_labels))
 
 
-def _limit(value: str | None, resource: str) -> int | None:
+def _limit(value: int | str | None, resource: str) -> int | None:
     return None if value is None else parse_quantity(value, resource)
 
 

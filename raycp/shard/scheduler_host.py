@@ -20,7 +20,7 @@ from raycp.protocol.frames import CapacityChanged
 from raycp.protocol.plan import Plan
 from raycp.scheduler.answers import capacity_rows, explained, queue_rows
 from raycp.scheduler.capacity_watch import decode_summary
-from raycp.scheduler.core import Scheduler
+from raycp.scheduler.core import FleetScheduler
 from raycp.scheduler.queue_report import QueueReport
 from raycp.scheduling import Candidate
 from raycp.scheduling.capacity import CapacitySummary
@@ -65,7 +65,7 @@ class SchedulerHost:
         self._plan: Plan | None = None
         self._hosts = self._running = self._hosted = False
         self.hub = hub
-        self.scheduler = Scheduler(self.hub, clock)
+        self.scheduler = FleetScheduler(self.hub, clock)
         self._report = QueueReport(self.scheduler, self.hub, clock)
         self._members: dict[str, tuple[ClusterSpec, dict[str, str]]] = {}
         self._told: dict[str, tuple[CapacitySummary | None, bool, str]] = {}
