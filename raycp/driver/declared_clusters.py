@@ -4,7 +4,7 @@ from raycp.base.quantities import PODS, parse_resources
 from raycp.config.clusters import ClusterSpec
 from raycp.config.declared import ClusterTaint
 from raycp.scheduling.capacity import CapacitySummary, DeclaredNodes, declared_capacity
-from raycp.scheduling.matching import Taint
+from raycp.scheduling.labels import TaintSpec
 from raycp.scheduling.model import Candidate
 from raycp.shard.capacity_reports import declared
 
@@ -28,5 +28,5 @@ def capacity_of_spec(cluster: ClusterSpec) -> CapacitySummary | None:
     return None
 
 
-def _taints(taints: list[ClusterTaint]) -> tuple[Taint, ...]:
-    return tuple(Taint(each.key, each.value, each.effect) for each in taints)
+def _taints(taints: list[ClusterTaint]) -> tuple[TaintSpec, ...]:
+    return tuple(TaintSpec(each.key, each.value, each.effect) for each in taints)

@@ -110,7 +110,14 @@ class FleetView:
 
     async def queues(self) -> list[Json]:
         """See ``View.queues``."""
-        found = await self._ask_scheduler("queues", "", "")
+        return await self._rows("queues")
+
+    async def capacity(self) -> list[Json]:
+        """See ``View.capacity``."""
+        return await self._rows("capacity")
+
+    async def _rows(self, topic: str) -> list[Json]:
+        found = await self._ask_scheduler(topic, "", "")
         rows = found.get("items") if found is not None else None
         return rows if isinstance(rows, list) else []
 

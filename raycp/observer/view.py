@@ -61,6 +61,10 @@ class View(Protocol):
         it."""
         ...
 
+    async def capacity(self) -> list[Json]:
+        """What each member has for jobs, by groups of alike nodes (``raycp.scheduling.capacity.CapacitySummary``)."""
+        ...
+
     async def queues(self) -> list[Json]:
         """The queues, by name: usage, jobs that wait and that are admitted."""
         ...

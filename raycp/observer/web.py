@@ -152,6 +152,7 @@ def make_app(view: View, known: KnownHosts) -> web.Application:
             listing("lanes", view.lanes),
             listing("slo", view.slo),
             listing("queues", view.queues),
+            listing("capacity", view.capacity),
             web.get("/api/v1/explain/{namespace}/{name}", explain),
             # a namespace of "-" means cluster-scoped; a kind is VERSION/Kind or GROUP/VERSION/Kind, or Kind alone
             web.get("/api/v1/timeline/{cluster}/{kind:[^/]+(?:/[^/]+){0,2}}/{namespace}/{name}", timeline),

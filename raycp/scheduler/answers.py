@@ -40,6 +40,11 @@ def queue_rows(scheduler: FleetScheduler) -> list[Answer]:
     return [_queue(scheduler, status) for status in scheduler.queue_status() if status.name or status.pending or status.admitted]
 
 
+def capacity_rows(scheduler: FleetScheduler) -> list[Answer]:
+    """For ``raycp simulate --capacity live``: what the members have beside the jobs that the scheduler has admitted."""
+    return [msgspec.to_builtins(each) for each in scheduler.capacity()]
+
+
 def _queue(scheduler: FleetScheduler, status: QueueStatus) -> Answer:
     spec = scheduler.queues.specs.get(status.name)
     problem = scheduler.queues.problems.get(status.name, "")

@@ -75,6 +75,10 @@ class FleetScheduler:
         """See ``Admission.queue_status``."""
         return self._term.admission.queue_status() if self._term is not None else []
 
+    def capacity(self) -> list[CapacitySummary]:
+        """See ``Admission.capacity``."""
+        return self._admission.capacity() if self.ready else []
+
     # inputs
 
     def take_queues(self, objs: Iterable[Obj]) -> None:

@@ -15,7 +15,7 @@ from raycp.scheduling import Rules
 from raycp.scheduling.admission import JobOutcome
 from raycp.scheduling.admissions import AdmissionRecord
 from raycp.scheduling.demand import Dependency, JobDemand
-from raycp.scheduling.matching import Toleration
+from raycp.scheduling.labels import TolerationSpec
 from raycp.scheduling.podrequests import pod_requests
 from raycp.sdk import conditions
 
@@ -202,7 +202,7 @@ class ScheduledJob:
             queue,
             priority,
             pod.get("nodeSelector") or {},
-            tuple(Toleration(each.key, each.operator, each.value, each.effect) for each in tolerations),
+            tuple(TolerationSpec(each.key, each.operator, each.value, each.effect) for each in tolerations),
             Rules(
                 placement.strategy,
                 tuple(placement.clusters),

@@ -8,7 +8,7 @@ from raycp.base.objects import Obj
 from raycp.base.quantities import QuantityError, parse_resources
 from raycp.controllers.batchjob.pods import QUEUE
 from raycp.scheduling.accumulator import NodeState, PodState
-from raycp.scheduling.matching import Taint
+from raycp.scheduling.labels import TaintSpec
 from raycp.scheduling.podrequests import pod_requests
 from raycp.sdk.owner import OWNER_UID
 
@@ -63,7 +63,7 @@ def read_node(obj: Obj) -> NodeState | None:
         return None
     ready = any(each.type == "Ready" and each.status == "True" for each in node.status.conditions or ())
     taints = tuple(
-        Taint(each.key, each.value, each.effect)  # type: ignore[arg-type]
+        TaintSpec(each.key, each.value, each.effect)  # type: ignore[arg-type]
         for each in node.spec.taints or ()
         if each.effect in _KEEPS_AWAY and not each.key.startswith("node.kubernetes.io/")
     )

@@ -2,13 +2,13 @@
 
 Room and labels:
 
-- ``podrequests``: what a Pod takes; ``matching``: labels, taints, tolerations;
+- ``podrequests``: what a Pod takes; ``labels``: labels, taints, tolerations;
 - ``capacity``: ``CapacitySummary`` of a cluster; ``accumulator``: ``ClusterCapacity`` makes it from nodes and Pods.
 
 Placement, ``place(job, fleet, now) -> PlacementDecision``:
 
 - ``model``: the question (``Demand``, ``Candidate``, ``Rules``) and the answer (a ``ClusterVerdict`` for each cluster);
-- ``place``: ``filters``, ``scores`` and ``domains`` make the order, ``filling`` the numbers.
+- ``place``: ``filters``, ``scores`` and ``domains`` make the order, ``division`` the numbers.
 
 Admission, which job is next:
 

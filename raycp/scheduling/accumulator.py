@@ -11,7 +11,7 @@ import msgspec
 
 from raycp.base.quantities import added
 from raycp.scheduling.capacity import CapacitySummary, NodeGroup, PodCount, RoomBin
-from raycp.scheduling.matching import Taint
+from raycp.scheduling.labels import TaintSpec
 
 MAX_GROUPS = 64
 """Groups of a summary. A label key that would make more (``kubernetes.io/hostname``) is left out."""
@@ -32,7 +32,7 @@ class NodeState(msgspec.Struct, frozen=True):
 
     allocatable: dict[str, int]
     labels: dict[str, str] = {}
-    taints: tuple[Taint, ...] = ()
+    taints: tuple[TaintSpec, ...] = ()
     takes_pods: bool = True
 
 
@@ -100,14 +100,14 @@ class ClusterCapacity:
     def summary(self) -> CapacitySummary:
         """The present state. A node on which more is used than it has counts as full."""
         left_out = self._labels_left_out()
-        groups: dict[tuple[Frozen, tuple[tuple[str, str], ...], tuple[Taint, ...]], tuple[list[int], Counter[Frozen]]] = {}
+        groups: dict[tuple[Frozen, tuple[tuple[str, str], ...], tuple[TaintSpec, ...]], tuple[list[int], Counter[Frozen]]] = {}
         for name, node in self._nodes.items():
             labels = tuple(sorted((k, v) for k, v in node.labels.items() if k not in left_out))
             allocatable = tuple(sorted(node.allocatable.items()))
             count, free = groups.setdefault((allocatable, labels, node.taints), ([0], Counter()))
             count[0] += 1
             if node.takes_pods:
-                used = self._used.get(name, {})
+                used: Mapping[str, int] = self._used.get(name, {})
                 free[tuple((r, max(0, amount - used.get(r, 0))) for r, amount in allocatable)] += 1
         return CapacitySummary(
             self.cluster,

@@ -26,7 +26,7 @@ from raycp.scheduling.capacity import CapacitySummary
 from raycp.scheduling.demand import JobDemand
 from raycp.scheduling.dependencies import DependencyGraph
 from raycp.scheduling.eviction import Timers, backed_off, evicting
-from raycp.scheduling.explanation import explained
+from raycp.scheduling.explanation import explained, queue_states
 from raycp.scheduling.lines import JobEntry, QueueLine
 from raycp.scheduling.model import Candidate
 from raycp.scheduling.preemption import victims
@@ -93,7 +93,7 @@ class Admission:
         known = state.candidates.get(cluster.name)
         if known == cluster and (old.summary if old is not None else None) == capacity:
             return
-        if known != cluster or old is None or capacity is None or _outline(old.summary) != _outline(capacity):
+        if known != cluster or old is None or capacity is None or old.summary.outline() != capacity.outline():
             self._nodes_epoch += 1
         state.set_candidate(cluster)
         self._plans.mark_stale(cluster.name)
@@ -215,7 +215,7 @@ class Admission:
         for uid in self._timers.due(now):
             self._timer(uid, now)
         out, self._outbox = self._outbox[:limit], self._outbox[limit:]
-        for plan in [each for each in self._plans.plans.values() if each.stale]:
+        for plan in self._plans.stale():
             self._plans.foresee(plan.entry, plan.flavor, now, list(self._state.leaving.values()) if plan.preempts else [])
         self._plans.settle()  # of quota that has become free since, those come first for whom some is kept
         ledger = self._state.ledger
@@ -243,18 +243,11 @@ class Admission:
 
     def queue_status(self) -> list[QueueStatus]:
         """All queues, by name; the one without quotas, of jobs that belong to no queue, has an empty name."""
-        ledger = self._state.ledger
-        return [
-            QueueStatus(
-                name,
-                spec.cohort,
-                len(self._lines[name]),
-                len(self._state.by_queue.get(name, ())),
-                ledger.share(name)[0],
-                ledger.usage(name),
-            )
-            for name, spec in sorted(ledger.queues.items())
-        ]
+        return queue_states(self._state, self._lines)
+
+    def capacity(self) -> list[CapacitySummary]:
+        """What the clusters have, by name."""
+        return [room.summary for _, room in sorted(self._state.rooms.items())]
 
     def over_quota(self) -> list[tuple[str, str, str]]:
         """(queue or cohort, flavor, resource) of which more is used than there is: only where quota was taken away."""
@@ -429,9 +422,9 @@ class Admission:
                 self._enqueue(entry, now)
             return
         if entry.reserved_until <= now:
-            for cluster in record.clusters:
-                self._state.occupy(entry, cluster, now)
-            self._freed()
+            freed = [cluster for cluster in record.clusters if self._state.occupy(entry, cluster, now)]
+            if freed:
+                self._freed()
         if record.state != "Admitted" or not job.min_available:
             return
         if entry.recover_by is not None and entry.recover_by <= now:
@@ -447,8 +440,3 @@ class Admission:
         self._misfits.clear()
         for line in self._lines.values():
             line.settled = False
-
-
-def _outline(summary: CapacitySummary) -> list[object]:
-    """What of a cluster does not change with its Pods."""
-    return [(each.allocatable, each.labels, each.taints, each.nodes) for each in summary.groups]

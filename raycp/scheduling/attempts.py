@@ -76,6 +76,6 @@ def _over_quota(state: AdmissionState, queue: str, flavor: str, job: JobDemand, 
             words = f"needs {shown_quantity(wanted, resource)} {resource}{in_flavor}, queue {queue} may never use more than"
             return Misfit("ExceedsMaxQuota", f"{words} {shown_quantity(most, resource)}", hopeless=True)
     left = shown_quantity(max(0, state.ledger.available(queue, flavor, short) or 0), short)
-    wanted = shown_quantity(job.needed * job.per_pod[short], short)
-    words = f"needs {wanted} {short}{in_flavor}, queue {queue} may use {left} more"
+    needs = shown_quantity(job.needed * job.per_pod[short], short)
+    words = f"needs {needs} {short}{in_flavor}, queue {queue} may use {left} more"
     return Misfit("WaitingForQuota", f"{words}: enough for {allowed} of {job.needed} Pods")

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import msgspec
 
 from raycp.base.quantities import PODS, added, fits_times
-from raycp.scheduling.matching import Taint, Toleration, untolerated
+from raycp.scheduling.labels import TaintSpec, TolerationSpec, untolerated
 
 MAX_PODS = 110
 """Pods of a node, by default (the kubelet's ``maxPods``)."""
@@ -27,11 +27,11 @@ class NodeGroup(msgspec.Struct, array_like=True):
 
     allocatable: dict[str, int]
     labels: dict[str, str]
-    taints: list[Taint]
+    taints: list[TaintSpec]
     nodes: int
     bins: list[RoomBin]
 
-    def takes(self, node_selector: Mapping[str, str], tolerations: tuple[Toleration, ...], unknown: frozenset[str]) -> bool:
+    def takes(self, node_selector: Mapping[str, str], tolerations: tuple[TolerationSpec, ...], unknown: frozenset[str]) -> bool:
         """Whether Pods with these may run here. ``unknown``: label keys that the summary leaves out, taken to match."""
         if any(key not in unknown and self.labels.get(key) != value for key, value in node_selector.items()):
             return False
@@ -63,7 +63,7 @@ class CapacitySummary(msgspec.Struct):
     unknown_labels: list[str] = []
     declared: bool = False
 
-    def room(self, requests: Mapping[str, int], node_selector: Mapping[str, str], tolerations: tuple[Toleration, ...]) -> int:
+    def room(self, requests: Mapping[str, int], node_selector: Mapping[str, str], tolerations: tuple[TolerationSpec, ...]) -> int:
         """How many more Pods with these fit: for each node by itself, so that scattered remainders do not add up to one Pod."""
         unknown = frozenset(self.unknown_labels)
         total = 0
@@ -71,6 +71,10 @@ class CapacitySummary(msgspec.Struct):
             if group.takes(node_selector, tolerations, unknown):
                 total += sum(each.nodes * fits_times(each.free, requests) for each in group.bins)
         return total
+
+    def outline(self) -> list[object]:
+        """What does not change with its Pods."""
+        return [(each.allocatable, each.labels, each.taints, each.nodes) for each in self.groups]
 
     def allocatable(self) -> dict[str, int]:
         """Of all its nodes together."""
@@ -94,7 +98,7 @@ class DeclaredNodes(msgspec.Struct, frozen=True):
     nodes: int
     allocatable: dict[str, int]
     labels: dict[str, str] = {}
-    taints: tuple[Taint, ...] = ()
+    taints: tuple[TaintSpec, ...] = ()
 
 
 def declared_capacity(cluster: str, groups: list[DeclaredNodes]) -> CapacitySummary:

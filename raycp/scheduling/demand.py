@@ -6,7 +6,7 @@ from typing import Literal
 import msgspec
 
 from raycp.base.quantities import PODS
-from raycp.scheduling.matching import Toleration
+from raycp.scheduling.labels import TolerationSpec
 from raycp.scheduling.model import Rules
 
 Topology = Literal["Any", "SameCluster", "SameZone"]
@@ -39,7 +39,7 @@ class JobDemand(msgspec.Struct, frozen=True):
     queue: str = ""
     priority: int = 0
     node_selector: Mapping[str, str] = {}
-    tolerations: tuple[Toleration, ...] = ()
+    tolerations: tuple[TolerationSpec, ...] = ()
     rules: Rules = Rules()
     min_available: int = 0
     ready_timeout: float | None = None

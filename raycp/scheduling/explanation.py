@@ -1,13 +1,16 @@
-"""Why a job is where it is, for ``raycp explain``."""
+"""Why a job is where it is, for ``raycp explain``; how queues stand, for ``raycp queues``."""
+
+from collections.abc import Mapping
 
 from raycp.scheduling.admissions import JobExplanation
 from raycp.scheduling.attempts import Misfit, attempt
 from raycp.scheduling.lines import JobEntry, QueueLine
-from raycp.scheduling.reservations import Plan
+from raycp.scheduling.queues import QueueStatus
+from raycp.scheduling.reservations import HeadPlan
 from raycp.scheduling.state import AdmissionState
 
 
-def explained(state: AdmissionState, line: QueueLine | None, plan: Plan | None, entry: JobEntry, now: float) -> JobExplanation:
+def explained(state: AdmissionState, line: QueueLine | None, plan: HeadPlan | None, entry: JobEntry, now: float) -> JobExplanation:
     """From the present state; changes nothing."""
     job, record = entry.demand, entry.record
     pending = len(line) if line is not None else 0
@@ -35,3 +38,14 @@ def explained(state: AdmissionState, line: QueueLine | None, plan: Plan | None, 
     return JobExplanation(
         job.uid, "Pending", entry.line, position, pending, reason, message, verdicts, plan.start if plan is not None else None
     )
+
+
+def queue_states(state: AdmissionState, lines: Mapping[str, QueueLine]) -> list[QueueStatus]:
+    """Of all queues, by name."""
+    ledger = state.ledger
+    return [
+        QueueStatus(
+            name, spec.cohort, len(lines[name]), len(state.by_queue.get(name, ())), ledger.share(name)[0], ledger.usage(name)
+        )
+        for name, spec in sorted(ledger.queues.items())
+    ]

@@ -1,6 +1,6 @@
 """Why a cluster gets none of a job's Pods: the filters of ``place``."""
 
-from raycp.scheduling.matching import untolerated
+from raycp.scheduling.labels import untolerated
 from raycp.scheduling.model import AffinityGroup, Candidate, Rules
 
 Refusal = tuple[str, str]

@@ -5,7 +5,7 @@ from typing import Literal
 
 import msgspec
 
-from raycp.scheduling.matching import Requirement, Taint, Toleration
+from raycp.scheduling.labels import LabelRequirement, TaintSpec, TolerationSpec
 
 Strategy = Literal["Spread", "Pack", "Single", "Weighted"]
 COST_LABEL = "raycp.io/cost"
@@ -17,7 +17,7 @@ class AffinityGroup(msgspec.Struct, frozen=True):
 
     name: str = ""
     clusters: tuple[str, ...] = ()
-    requirements: tuple[Requirement, ...] = ()
+    requirements: tuple[LabelRequirement, ...] = ()
 
 
 class SpreadConstraint(msgspec.Struct, frozen=True):
@@ -32,7 +32,7 @@ class Preference(msgspec.Struct, frozen=True):
     """Clusters that meet ``requirement`` score ``weight`` more, -100 to 100: data that is near, hardware that suits."""
 
     weight: int
-    requirement: Requirement
+    requirement: LabelRequirement
 
 
 class Rules(msgspec.Struct, frozen=True):
@@ -53,9 +53,9 @@ class Rules(msgspec.Struct, frozen=True):
     max_clusters: int | None = None
     max_per_cluster: int | None = None
     weights: Mapping[str, int] = {}
-    requirements: tuple[Requirement, ...] = ()
+    requirements: tuple[LabelRequirement, ...] = ()
     affinities: tuple[AffinityGroup, ...] = ()
-    tolerations: tuple[Toleration, ...] = ()
+    tolerations: tuple[TolerationSpec, ...] = ()
     spread: tuple[SpreadConstraint, ...] = ()
     preferences: tuple[Preference, ...] = ()
     cost_weight: int = 0
@@ -85,7 +85,7 @@ class Candidate(msgspec.Struct, frozen=True):
     reason: str = ""
     free_pods: int | None = None
     refusal: str = ""
-    taints: tuple[Taint, ...] = ()
+    taints: tuple[TaintSpec, ...] = ()
 
 
 class ClusterVerdict(msgspec.Struct, frozen=True):

@@ -13,7 +13,7 @@ tolerate, is
    takes most; where the job has Pods already, none but theirs. ``Single`` is SameCluster.
 6. ``Spread`` gives each Pod to the cluster with the least load in proportion to its weight; ``Weighted`` in proportion to weight
 and
-   free room; ``Pack`` fills one cluster before it starts the next (``filling``).
+   free room; ``Pack`` fills one cluster before it starts the next (``division``).
 7. No cluster gets more than ``max_per_cluster``, its free room and the spread constraints allow.
 
 The same arguments give the same decision, whatever the order of ``fleet``. Nothing that runs is moved: a decision is about new
@@ -22,8 +22,8 @@ Pods.
 
 from collections.abc import Iterable
 
+from raycp.scheduling.division import fill
 from raycp.scheduling.domains import domain_of
-from raycp.scheduling.filling import fill
 from raycp.scheduling.filters import group_mismatch, refusal
 from raycp.scheduling.model import AffinityGroup, Candidate, ClusterVerdict, Demand, PlacementDecision
 from raycp.scheduling.scores import scored

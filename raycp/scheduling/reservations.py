@@ -24,7 +24,7 @@ FORESEEN = 256
 """Ends of jobs that are looked at one by one; what comes later counts as coming then, which only makes backfill more careful."""
 
 
-class Plan:
+class HeadPlan:
     """Of the head ``entry``. ``start``: None if not known. ``since``: plans are numbered in the order in which they are first
     made. ``preempts``: its victims are on their way out."""
 
@@ -51,15 +51,15 @@ class Reservations:
 
     def __init__(self, state: AdmissionState) -> None:
         self._state = state
-        self.plans: dict[str, Plan] = {}
-        self._kept: list[Plan] = []
+        self.plans: dict[str, HeadPlan] = {}
+        self._kept: list[HeadPlan] = []
         self._numbers = itertools.count()
 
-    def of(self, uid: str) -> Plan | None:
+    def of(self, uid: str) -> HeadPlan | None:
         """The plan of a job."""
         return self.plans.get(uid)
 
-    def foresee(self, entry: JobEntry, flavor: FlavorQuotas, now: float, gone: list[JobEntry]) -> Plan | None:
+    def foresee(self, entry: JobEntry, flavor: FlavorQuotas, now: float, gone: list[JobEntry]) -> HeadPlan | None:
         """Make the plan of a head. ``gone``: jobs that are on their way out. None: even an empty fleet would not do."""
         old = self.plans.pop(entry.uid, None)
         since = next(self._numbers) if old is None else old.since
@@ -81,21 +81,21 @@ class Reservations:
                 if number < FORESEEN or number == len(ends) - 1:
                     possible = feasible(state, entry.line, flavor, job, now)
             found = attempt_in(state, entry.line, flavor, job, now) if possible else None
-            plan: Plan | None = None
+            plan: HeadPlan | None = None
             if isinstance(found, Fit):
-                plan = self.plans[entry.uid] = Plan(entry, flavor, start, since, preempts=bool(gone))
+                plan = self.plans[entry.uid] = HeadPlan(entry, flavor, start, since, preempts=bool(gone))
                 self._choose_nodes(plan, found)
             elif self._kept:
                 self._release(self._kept)  # may be it has to wait for those for whom room is kept
                 if feasible(state, entry.line, flavor, job, now):
                     starts = [each.start for each in self._kept]
                     start = min((each for each in starts if each is not None), default=None) if None not in starts else None
-                    plan = self.plans[entry.uid] = Plan(entry, flavor, start, since, preempts=bool(gone))
+                    plan = self.plans[entry.uid] = HeadPlan(entry, flavor, start, since, preempts=bool(gone))
                     plan.blind = True
         self.settle()  # not before what was lifted is back
         return plan
 
-    def _choose_nodes(self, plan: Plan, found: Fit) -> None:
+    def _choose_nodes(self, plan: HeadPlan, found: Fit) -> None:
         """Those that it would get."""
         state = self._state
         shape = state.shape(plan.entry.demand, plan.flavor.node_labels)
@@ -127,19 +127,23 @@ class Reservations:
                 del plan.nodes[cluster]
                 plan.stale = True
 
+    def stale(self) -> list[HeadPlan]:
+        """Those that are kept, and have to be made anew for it."""
+        return [plan for plan in self._kept if plan.stale]
+
     def settle(self) -> None:
         """Keep what is to be kept, and nothing else."""
         self._release(self._kept)
-        kept: list[Plan] = []
+        kept: list[HeadPlan] = []
         flavors: set[str] = set()
-        for plan in sorted(self.plans.values(), key=Plan.order):
+        for plan in sorted(self.plans.values(), key=HeadPlan.order):
             if plan.preempts or plan.flavor.name not in flavors:
                 flavors.add(plan.flavor.name)
                 kept.append(plan)
         self._kept = kept
         self._keep(kept)
 
-    def _keep(self, plans: list[Plan]) -> None:
+    def _keep(self, plans: list[HeadPlan]) -> None:
         state = self._state
         for plan in plans:
             if plan.active or plan not in self._kept:
@@ -154,7 +158,7 @@ class Reservations:
                     plan.charged[resource] = max(0, min(left, amount * job.needed))
             state.ledger.keep(queue, plan.flavor.name, plan.charged)
 
-    def _release(self, plans: list[Plan]) -> None:
+    def _release(self, plans: list[HeadPlan]) -> None:
         state = self._state
         for plan in plans:
             if not plan.active:
@@ -182,7 +186,7 @@ class Reservations:
         finally:
             self._keep(plans)
 
-    def passed_by(self, entry: JobEntry, head: JobEntry | None, now: float) -> Plan | None:
+    def passed_by(self, entry: JobEntry, head: JobEntry | None, now: float) -> HeadPlan | None:
         """The plan of the head that ``entry``, of the same queue, may not use the flavor and the clusters of; None: it is free."""
         plan = self.plans.get(head.uid) if head is not None else None
         if plan is None or plan.active:

@@ -10,7 +10,7 @@ from weakref import WeakValueDictionary
 
 from raycp.base.quantities import UNBOUNDED
 from raycp.scheduling.capacity import CapacitySummary, NodeGroup
-from raycp.scheduling.matching import Toleration
+from raycp.scheduling.labels import TolerationSpec
 
 Vector = tuple[int, ...]
 
@@ -21,11 +21,15 @@ class PodShape:
     __slots__ = ("__weakref__", "node_selector", "requests", "tolerations")
     _known: "WeakValueDictionary[object, PodShape]" = WeakValueDictionary()
 
-    def __init__(self, requests: Mapping[str, int], node_selector: Mapping[str, str], tolerations: tuple[Toleration, ...]) -> None:
+    def __init__(
+        self, requests: Mapping[str, int], node_selector: Mapping[str, str], tolerations: tuple[TolerationSpec, ...]
+    ) -> None:
         self.requests, self.node_selector, self.tolerations = dict(requests), dict(node_selector), tolerations
 
     @classmethod
-    def of(cls, requests: Mapping[str, int], node_selector: Mapping[str, str], tolerations: tuple[Toleration, ...]) -> "PodShape":
+    def of(
+        cls, requests: Mapping[str, int], node_selector: Mapping[str, str], tolerations: tuple[TolerationSpec, ...]
+    ) -> "PodShape":
         """The one with these."""
         key = (frozenset(requests.items()), frozenset(node_selector.items()), tolerations)
         found = cls._known.get(key)

@@ -9,7 +9,7 @@ already (steadiness), and a fraction below 1 that spreads jobs evenly: the rank 
 import math
 from zlib import crc32
 
-from raycp.scheduling.matching import untolerated
+from raycp.scheduling.labels import untolerated
 from raycp.scheduling.model import COST_LABEL, Candidate, Demand
 
 STEADY = 10

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from raycp.scheduling.admission import Admission
 from raycp.scheduling.capacity import CapacitySummary
@@ -90,7 +91,8 @@ class _Run:
         self.admission = Admission()
         self.admission.set_queues(queues, 0.0)
         for cluster, capacity in clusters:
-            self.admission.set_cluster(cluster, capacity, 0.0)
+            known = replace(capacity, declared=True, jobs={})  # nothing ever shows the Pods that are simulated
+            self.admission.set_cluster(cluster, known, 0.0)
             self.total.update(capacity.allocatable())
         self.heap: list[tuple[float, int, str, str, int]] = []
         self.turn: Counter[str] = Counter()

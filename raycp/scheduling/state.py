@@ -121,12 +121,12 @@ class AdmissionState:
         """What runs: first those whose end is known, by their end; then those that were admitted first."""
         return [self.running[uid] for *_, uid in self._ends]
 
-    def occupy(self, entry: JobEntry, cluster: str, now: float | None = None) -> None:
+    def occupy(self, entry: JobEntry, cluster: str, now: float | None = None) -> bool:
         """Room for its Pods: no summary counts them. From ``reserved_until`` on (if ``now`` is given), only where some have been
-        seen."""
+        seen. Returns whether room has become free."""
         room = self.rooms.get(cluster)
         if room is None:
-            return
+            return False
         seen = room.summary.jobs.get(entry.uid, 0)
         if seen:
             entry.seen.add(cluster)
@@ -137,6 +137,7 @@ class AdmissionState:
             room.grant(entry.uid, self.shape(entry.demand, entry.record.node_selector), more)
         elif more < 0:
             room.shrink(entry.uid, wanted)
+        return more < 0
 
     def replace(self, entry: JobEntry, record: AdmissionRecord) -> None:
         """Another record of a job that runs, of the same queue and flavor: it keeps the nodes that it has."""

@@ -18,13 +18,13 @@ from raycp.base.loops import Loops
 from raycp.config.clusters import ClusterSpec
 from raycp.protocol.frames import CapacityChanged
 from raycp.protocol.plan import Plan
-from raycp.scheduler.answers import explained, queue_rows
+from raycp.scheduler.answers import capacity_rows, explained, queue_rows
 from raycp.scheduler.capacity_watch import decode_summary
 from raycp.scheduler.core import FleetScheduler
 from raycp.scheduler.queue_report import QueueReport
 from raycp.scheduling import Candidate
 from raycp.scheduling.capacity import CapacitySummary
-from raycp.scheduling.matching import Taint
+from raycp.scheduling.labels import TaintSpec
 from raycp.shard.caches import Caches
 from raycp.shard.capacity_reports import EVERY, CapacityReports, members_of
 from raycp.shard.events import EventHandler
@@ -104,6 +104,8 @@ class SchedulerHost:
             return None
         if topic == "queues":
             return {"items": queue_rows(self.scheduler)}
+        if topic == "capacity":
+            return {"items": capacity_rows(self.scheduler)}
         return explained(self.scheduler, namespace, name) if topic == "explain" else None
 
     # what the hub's cache shows
@@ -174,5 +176,5 @@ class SchedulerHost:
 def candidate(spec: ClusterSpec, labels: dict[str, str], reachable: bool, reason: str) -> Candidate:
     """A member as placement sees it."""
     refusal = "it is drained" if spec.drain else "it is unschedulable" if spec.unschedulable else ""
-    taints = tuple(Taint(each.key, each.value, each.effect) for each in spec.taints)
+    taints = tuple(TaintSpec(each.key, each.value, each.effect) for each in spec.taints)
     return Candidate(spec.name, labels, reachable, reason, refusal=refusal, taints=taints)

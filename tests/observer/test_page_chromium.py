@@ -111,6 +111,9 @@ class CannedView:
     async def explain(self, namespace: str, name: str) -> dict[str, Any] | None:
         return None
 
+    async def capacity(self) -> list[dict[str, Any]]:
+        return []
+
     async def queues(self) -> list[dict[str, Any]]:
         return []
 

@@ -63,6 +63,9 @@ class SmallView:
     async def explain(self, namespace: str, name: str) -> dict[str, Any] | None:
         return {"name": name, "namespace": namespace, "position": 3} if name != "nobody" else None
 
+    async def capacity(self) -> list[dict[str, Any]]:
+        return []
+
     async def queues(self) -> list[dict[str, Any]]:
         return [{"name": "batch", "pending": 2}]
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from raycp.base.quantities import QuantityError, parse_quantity, shown_quantity
 from raycp.scheduling.accumulator import MAX_BINS, MAX_GROUPS, ClusterCapacity, NodeState, PodState
 from raycp.scheduling.capacity import CapacitySummary, DeclaredNodes, declared_capacity
-from raycp.scheduling.matching import Taint, Toleration
+from raycp.scheduling.labels import TaintSpec, TolerationSpec
 from raycp.scheduling.podrequests import pod_requests
 from raycp.scheduling.rooms import ClusterRoom, PodShape
 
@@ -68,11 +68,12 @@ def test_foreign_pods_and_daemon_sets_count_and_cordoned_nodes_take_none() -> No
     capacity.set_node("n1", node())
     capacity.set_node("n2", node(takes_pods=False))
     capacity.set_pod("p1", PodState({"cpu": 1500, "pods": 1}, "n1"))
-    capacity.set_pod("p2", PodState({"cpu": 1000, "pods": 1}, "", "job-1"))
+    capacity.set_pod("p2", PodState({"cpu": 1000, "pods": 1}))
+    capacity.set_pod("p3", PodState({"cpu": 1000, "pods": 1}, "n1", "job-1"))
     found = capacity.summary()
-    assert found.room({"cpu": 1000}, {}, ()) == 2  # not 3: 2500 free on one node
+    assert found.room({"cpu": 1000}, {}, ()) == 2  # not 3: 2500 are free on one node; an admitted job has its room by its record
     assert (found.jobs, found.pending[0].count, found.groups[0].nodes) == ({"job-1": 1}, 1, 2)
-    capacity.set_pod("p2", PodState({"cpu": 1000, "pods": 1}, "n1", "job-1"))
+    capacity.set_pod("p2", PodState({"cpu": 1000, "pods": 1}, "n1"))
     capacity.remove_pod("p1")
     capacity.remove_pod("p1")
     assert capacity.summary().room({"cpu": 1000}, {}, ()) == 3
@@ -82,11 +83,11 @@ def test_foreign_pods_and_daemon_sets_count_and_cordoned_nodes_take_none() -> No
 
 def test_taints_and_labels_of_nodes() -> None:
     capacity = ClusterCapacity("c")
-    capacity.set_node("gpu", node(labels={"kind": "gpu"}, taints=(Taint("gpu"),)))
+    capacity.set_node("gpu", node(labels={"kind": "gpu"}, taints=(TaintSpec("gpu"),)))
     capacity.set_node("cpu", node(labels={"kind": "cpu"}))
     found = capacity.summary()
     assert found.room({"cpu": 4000}, {}, ()) == 1
-    assert found.room({"cpu": 4000}, {}, (Toleration("gpu", "Exists"),)) == 2
+    assert found.room({"cpu": 4000}, {}, (TolerationSpec("gpu", "Exists"),)) == 2
     assert found.room({"cpu": 4000}, {"kind": "gpu"}, ()) == 0
 
 

@@ -7,14 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raycp.scheduling import Candidate, Demand, Rules, allowed, place
-from raycp.scheduling.matching import Requirement, Taint, Toleration
+from raycp.scheduling.labels import LabelRequirement, TaintSpec, TolerationSpec
 from raycp.scheduling.model import COST_LABEL, AffinityGroup, Preference, SpreadConstraint
 
 FLEET = [
     Candidate("e1", {"region": "east", "zone": "e-a", COST_LABEL: "3", "data/imagenet": ""}, free_pods=4),
     Candidate("e2", {"region": "east", "zone": "e-b", COST_LABEL: "1"}, free_pods=8),
     Candidate("w1", {"region": "west", "zone": "w-a", COST_LABEL: "2"}, free_pods=16),
-    Candidate("x1", {}, free_pods=16, taints=(Taint("spot", "true"),)),
+    Candidate("x1", {}, free_pods=16, taints=(TaintSpec("spot", "true"),)),
 ]
 
 
@@ -29,42 +29,42 @@ def reasons(decision: Any) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("requirement", "fitting"),
     [
-        (Requirement("region", "In", ("east", "north")), {"e1", "e2"}),
-        (Requirement("region", "NotIn", ("east",)), {"w1", "x1"}),
-        (Requirement("data/imagenet", "Exists"), {"e1"}),
-        (Requirement("region", "DoesNotExist"), {"x1"}),
+        (LabelRequirement("region", "In", ("east", "north")), {"e1", "e2"}),
+        (LabelRequirement("region", "NotIn", ("east",)), {"w1", "x1"}),
+        (LabelRequirement("data/imagenet", "Exists"), {"e1"}),
+        (LabelRequirement("region", "DoesNotExist"), {"x1"}),
     ],
 )
-def test_expressions_on_labels(requirement: Requirement, fitting: set[str]) -> None:
-    decision = put(1, requirements=(requirement,), tolerations=(Toleration("", "Exists"),))
+def test_expressions_on_labels(requirement: LabelRequirement, fitting: set[str]) -> None:
+    decision = put(1, requirements=(requirement,), tolerations=(TolerationSpec("", "Exists"),))
     assert {name for name, reason in reasons(decision).items() if reason != "LabelMismatch"} == fitting
 
 
 @pytest.mark.parametrize(
     ("toleration", "covers"),
     [
-        (Toleration("spot", "Equal", "true"), True),
-        (Toleration("spot", "Exists"), True),
-        (Toleration("", "Exists"), True),
-        (Toleration("spot", "Exists", effect="NoSchedule"), True),
-        (Toleration("spot", "Exists", effect="NoExecute"), False),
-        (Toleration("spot", "Equal", "false"), False),
-        (Toleration("", "Equal"), False),
+        (TolerationSpec("spot", "Equal", "true"), True),
+        (TolerationSpec("spot", "Exists"), True),
+        (TolerationSpec("", "Exists"), True),
+        (TolerationSpec("spot", "Exists", effect="NoSchedule"), True),
+        (TolerationSpec("spot", "Exists", effect="NoExecute"), False),
+        (TolerationSpec("spot", "Equal", "false"), False),
+        (TolerationSpec("", "Equal"), False),
     ],
 )
-def test_taints_of_clusters(toleration: Toleration, covers: bool) -> None:
+def test_taints_of_clusters(toleration: TolerationSpec, covers: bool) -> None:
     assert (reasons(put(40, tolerations=(toleration,)))["x1"] == "Chosen") == covers
     assert allowed(FLEET[3], Rules(tolerations=(toleration,))) == covers
 
 
 def test_a_soft_taint_makes_a_cluster_the_last_choice() -> None:
-    fleet = [Candidate("a", taints=(Taint("old", effect="PreferNoSchedule"),), free_pods=9), Candidate("b", free_pods=9)]
+    fleet = [Candidate("a", taints=(TaintSpec("old", effect="PreferNoSchedule"),), free_pods=9), Candidate("b", free_pods=9)]
     assert put(9, fleet, strategy="Pack").assigned == {"b": 9}
     assert put(10, fleet, strategy="Pack").assigned == {"b": 9, "a": 1}
 
 
 def test_the_first_affinity_group_that_takes_all_is_used() -> None:
-    groups = (AffinityGroup("east", requirements=(Requirement("region", "In", ("east",)),)), AffinityGroup("west", ("w1",)))
+    groups = (AffinityGroup("east", requirements=(LabelRequirement("region", "In", ("east",)),)), AffinityGroup("west", ("w1",)))
     assert set(put(12, affinities=groups).assigned) == {"e1", "e2"}
     assert put(13, affinities=groups).assigned == {"w1": 13}
     most = put(20, affinities=groups)
@@ -79,12 +79,12 @@ def test_spread_constraints_keep_the_skew_and_leave_out_what_has_no_domain() -> 
     full = put(40, spread=(SpreadConstraint("zone", 1),))
     assert (sum(full.assigned.values()), full.unplaced) == (14, 26)  # e-a is full at 4
     assert reasons(full)["w1"] == "Chosen"
-    assert reasons(put(1, spread=(SpreadConstraint("zone"),), tolerations=(Toleration("spot", "Exists"),)))["x1"] == "NoDomain"
+    assert reasons(put(1, spread=(SpreadConstraint("zone"),), tolerations=(TolerationSpec("spot", "Exists"),)))["x1"] == "NoDomain"
 
 
 def test_price_and_data_as_weights() -> None:
     assert put(1, cost_weight=50, strategy="Pack").assigned == {"e2": 1}
-    near = (Preference(60, Requirement("data/imagenet", "Exists")),)
+    near = (Preference(60, LabelRequirement("data/imagenet", "Exists")),)
     decision = put(1, cost_weight=50, strategy="Pack", preferences=near)
     assert decision.assigned == {"e1": 1}
     scores = {each.cluster: each.score for each in decision.verdicts}

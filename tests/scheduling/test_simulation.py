@@ -63,9 +63,9 @@ def test_a_generated_trace_is_seeded_heavy_tailed_and_in_bursts() -> None:
 
 
 def test_a_trace_against_one_line_and_queues_per_cluster() -> None:
-    fleet = clusters(4, 4, 4, cpu=16_000)
-    queues = [queue(name, 96_000, "all") for name in ("a", "b")]
-    jobs = generate(TraceShape(5, 250, 20_000.0, 0.9, 192_000, ("a", "b")))
+    fleet = clusters(12, 12, 12, cpu=16_000)
+    queues = [queue(name, 288_000, "all") for name in ("a", "b")]
+    jobs = generate(TraceShape(5, 300, 20_000.0, 1.5, 576_000, ("a", "b")))
     ours = simulate("raycp", jobs, fleet, queues)  # type: ignore[arg-type]
     line, lines = in_one_line(jobs)
     fifo = simulate("fifo", line, fleet, lines)  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ import msgspec
 Operator = Literal["In", "NotIn", "Exists", "DoesNotExist"]
 
 
-class Requirement(msgspec.Struct, frozen=True):
+class LabelRequirement(msgspec.Struct, frozen=True):
     """A requirement on a label: ``LabelSelectorRequirement``. ``NotIn`` holds where the label is missing."""
 
     key: str
@@ -35,7 +35,7 @@ class Requirement(msgspec.Struct, frozen=True):
         return f"{self.key} {self.operator}"
 
 
-class Taint(msgspec.Struct, frozen=True):
+class TaintSpec(msgspec.Struct, frozen=True):
     """A taint of a node or a cluster."""
 
     key: str
@@ -46,7 +46,7 @@ class Taint(msgspec.Struct, frozen=True):
         return f"{self.key}={self.value}:{self.effect}" if self.value else f"{self.key}:{self.effect}"
 
 
-class Toleration(msgspec.Struct, frozen=True):
+class TolerationSpec(msgspec.Struct, frozen=True):
     """A toleration. An empty ``key`` with ``Exists`` tolerates every taint, an empty ``effect`` every effect."""
 
     key: str = ""
@@ -54,7 +54,7 @@ class Toleration(msgspec.Struct, frozen=True):
     value: str = ""
     effect: str = ""
 
-    def covers(self, taint: Taint) -> bool:
+    def covers(self, taint: TaintSpec) -> bool:
         """Whether it tolerates ``taint``."""
         if self.effect and self.effect != taint.effect:
             return False
@@ -63,7 +63,7 @@ class Toleration(msgspec.Struct, frozen=True):
         return self.key == taint.key and (self.operator == "Exists" or self.value == taint.value)
 
 
-def untolerated(taints: Iterable[Taint], tolerations: Iterable[Toleration], *, soft: bool = False) -> Taint | None:
+def untolerated(taints: Iterable[TaintSpec], tolerations: Iterable[TolerationSpec], *, soft: bool = False) -> TaintSpec | None:
     """The first taint that keeps Pods away (with ``soft``, of those that only make a place less preferred); None if there is
     none."""
     allowed = tuple(tolerations)
