@@ -8,7 +8,9 @@ import msgspec
 import pytest
 import pytest_asyncio
 from inprocess import Led, fleet_doc, led, until
+from sabotage import first_runs_raise
 
+from raycp.base.loop_names import LoopName
 from raycp.config import FleetDoc
 from raycp.config.embedded import FaultSpec
 from raycp.protocol.members import Role
@@ -135,6 +137,19 @@ async def test_a_member_that_declares_its_nodes_is_not_watched(monkeypatch: pyte
         assert (row["pending"], row["admitted"]) == (1, 2)
         assert fleet.cluster("east").recorder is not None
         assert not shard.hosting.reports.watched
+
+
+async def test_members_of_other_shards_are_used_though_the_first_run_of_each_loop_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    raised = first_runs_raise(monkeypatch)
+    async with led() as fleet:
+        await fleet.apply(doc_of("north", shards={"standby": 0, "clustersPerShard": 1}), 60.0)
+        await queue(fleet, "batch", 100, namespaces=["default"])
+        await submit(fleet, "job", parallelism=2, completions=2, gang={})
+        await until(lambda: pods(fleet) == {"north": 2})
+        await submit(fleet, "late")
+        await until(lambda: admission(fleet, "late").get("reason") == "NoRoom")
+        await until(lambda: queue_status(fleet, "batch").get("pending") == 1)
+        assert raised.keys() >= {LoopName.SCHEDULER, LoopName.CAPACITY, LoopName.CAPACITY_REPORTS, LoopName.QUEUE_STATUS}
 
 
 async def test_a_suspended_job_gives_its_quota_to_the_next(fleet: Led) -> None:
