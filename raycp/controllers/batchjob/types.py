@@ -301,7 +301,6 @@ def crd() -> dict[str, Any]:
             column("Active", ".status.active", "integer", description="Pods that run or wait to."),
             column("Failed", ".status.failed", "integer", description="Pods that have failed."),
             column("Tier", ".status.tier", description="The tier that the job's reconciles run in."),
-            column("Queue", ".status.admission.queue", priority=1, description="The queue whose quota the job uses."),
             column("Clusters", ".status.clusters[*].name", priority=1, description="Clusters that run Pods of the job, or did."),
             column("Age", ".metadata.creationTimestamp", "date"),
         ),
