@@ -77,7 +77,7 @@ class FleetScheduler:
 
     def capacity(self) -> list[CapacitySummary]:
         """See ``Admission.capacity``."""
-        return self._admission.capacity() if self.ready else []
+        return self._term.admission.capacity() if self._term is not None else []
 
     # inputs
 

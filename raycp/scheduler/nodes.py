@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from raycp.base.objects import Obj
-from raycp.base.quantities import QuantityError, parse_resources
+from raycp.base.quantities import parse_resources
 from raycp.controllers.batchjob.pods import QUEUE
 from raycp.scheduling.accumulator import NodeState, PodState
 from raycp.scheduling.labels import TaintSpec
@@ -59,7 +59,7 @@ def read_node(obj: Obj) -> NodeState | None:
     try:
         node = _nodes.decode(obj.raw)
         allocatable = parse_resources(node.status.allocatable)
-    except (msgspec.MsgspecError, QuantityError, ValueError, RecursionError):
+    except Exception:  # law 12: it comes from outside, and whatever is wrong with it is its own
         return None
     ready = any(each.type == "Ready" and each.status == "True" for each in node.status.conditions or ())
     taints = tuple(
@@ -77,7 +77,7 @@ def read_pod_state(obj: Obj) -> PodState | None:
         if pod.status.phase in ("Succeeded", "Failed"):
             return None
         requests = pod_requests(pod.spec)
-    except (msgspec.MsgspecError, QuantityError, ValueError, RecursionError):
+    except Exception:  # law 12: it comes from outside, and whatever is wrong with it is its own
         return None
     labels = obj.meta.labels or {}
     return PodState(requests, pod.spec.get("nodeName") or "", labels.get(OWNER_UID, "") if QUEUE in labels else "")

@@ -61,6 +61,11 @@ class CapacityReports:
         """Whether anybody wants to know."""
         return self._clock.now() < self._until
 
+    @property
+    def watched(self) -> list[str]:
+        """Members whose nodes and Pods are watched."""
+        return sorted(self._watches)
+
     def step(self) -> None:
         """Begin or end watches, and tell what has changed since the last step."""
         plan = self._plan

@@ -8,7 +8,9 @@ import msgspec
 import pytest
 import pytest_asyncio
 from inprocess import Led, fleet_doc, led, until
+from sabotage import first_runs_raise
 
+from raycp.base.loop_names import LoopName
 from raycp.config import FleetDoc
 from raycp.config.embedded import FaultSpec
 from raycp.protocol.members import Role
@@ -115,6 +117,39 @@ async def test_a_lender_takes_its_quota_back_by_preemption(fleet: Led) -> None:
     assert conditions.is_true(shown["conditions"], "Active")
     events = fleet.cluster("hub").api.list("events.events.k8s.io", "default")[0]
     assert any(event["reason"] == "InCohortReclamation" and event["regarding"]["name"] == "second" for event in events)
+
+
+async def test_a_member_that_declares_its_nodes_is_not_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is used up to what it declares, whatever runs there beside the fleet's jobs."""
+    monkeypatch.setitem(SHAPES, "east", {**SHAPES["east"], "capacity": [{"nodes": 2, "allocatable": {"cpu": 1, "pods": 10}}]})
+    async with led() as fleet:
+        await fleet.apply(doc_of("east"))
+        await queue(fleet, "batch", 100, namespaces=["default"])
+        for name in ("one", "two", "three"):
+            await submit(fleet, name)
+        await until(lambda: sum(pods(fleet).values()) == 2)
+        waits = await until(lambda: [n for n in ("one", "two", "three") if admission(fleet, n).get("reason") == "NoRoom"])
+        assert len(waits) == 1
+        (shard,) = fleet.substrate.living(Role.SHARD)
+        assert shard.hosting.answer("explain", "default", waits[0])["position"] == 1
+        assert shard.hosting.answer("explain", "default", waits[0])["waitsFor"]["reason"] == "NoRoom"
+        (row,) = [row for row in shard.hosting.answer("queues", "", "")["items"] if row["name"] == "batch"]
+        assert (row["pending"], row["admitted"]) == (1, 2)
+        assert fleet.cluster("east").recorder is not None
+        assert not shard.hosting.reports.watched
+
+
+async def test_members_of_other_shards_are_used_though_the_first_run_of_each_loop_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    raised = first_runs_raise(monkeypatch)
+    async with led() as fleet:
+        await fleet.apply(doc_of("north", shards={"standby": 0, "clustersPerShard": 1}), 60.0)
+        await queue(fleet, "batch", 100, namespaces=["default"])
+        await submit(fleet, "job", parallelism=2, completions=2, gang={})
+        await until(lambda: pods(fleet) == {"north": 2})
+        await submit(fleet, "late")
+        await until(lambda: admission(fleet, "late").get("reason") == "NoRoom")
+        await until(lambda: queue_status(fleet, "batch").get("pending") == 1)
+        assert raised.keys() >= {LoopName.SCHEDULER, LoopName.CAPACITY, LoopName.CAPACITY_REPORTS, LoopName.QUEUE_STATUS}
 
 
 async def test_a_suspended_job_gives_its_quota_to_the_next(fleet: Led) -> None:

@@ -212,3 +212,12 @@ async def test_further_names_are_those_of_the_fleet_file() -> None:
 async def test_what_the_clusters_have(site: Site) -> None:
     async with site[2].get("/api/v1/capacity") as answer:
         assert await answer.json() == {"capacity": [{"cluster": "east"}]}
+
+
+async def test_a_job_is_explained_and_queues_are_listed(site: Site) -> None:
+    async with site[2].get("/api/v1/explain/team/train") as answer:
+        assert await answer.json() == {"name": "train", "namespace": "team", "position": 3}
+    async with site[2].get("/api/v1/explain/team/nobody") as answer:
+        assert answer.status == 404
+    async with site[2].get("/api/v1/queues") as answer:
+        assert await answer.json() == {"queues": [{"name": "batch", "pending": 2}]}
