@@ -20,7 +20,7 @@ MAX_BINS = 32
 """Bins of a group: beyond it, free room is rounded down to a 16th of what is allocatable."""
 
 MAX_POD_COUNTS = 64
-"""Different Pods that ``pending`` and ``bound`` tell apart; the rest are told as their average, rounded up."""
+"""Different Pods that ``pending`` tells apart; the rest are told as their average, rounded up."""
 
 _GRAINS = 16
 Frozen = tuple[tuple[str, int], ...]
@@ -53,8 +53,9 @@ class ClusterCapacity:
         self._nodes: dict[str, NodeState] = {}
         self._pods: dict[str, tuple[Frozen, str, str]] = {}
         self._used: defaultdict[str, Counter[str]] = defaultdict(Counter)
-        self._bound: Counter[Frozen] = Counter()
         self._pending: Counter[Frozen] = Counter()
+        self._alike: Counter[Frozen] = Counter()
+        """Pods by what they request."""
         self._jobs: Counter[str] = Counter()
         self._shapes: dict[Frozen, Frozen] = {}
         """One tuple for all Pods that request the same."""
@@ -87,10 +88,12 @@ class ClusterCapacity:
         if job:
             _shift(self._jobs, job, sign)
             return
-        _shift((self._bound if node else self._pending), request, sign)
-        if not self._bound[request] and not self._pending[request]:
+        _shift(self._alike, request, sign)
+        if not self._alike[request]:
             self._shapes.pop(request, None)
-        if node:
+        if not node:
+            _shift(self._pending, request, sign)
+        else:
             used = self._used[node]
             for name, amount in request:
                 _shift(used, name, sign * amount)
@@ -116,7 +119,6 @@ class ClusterCapacity:
                 for (allocatable, labels, taints), (count, free) in sorted(groups.items(), key=repr)
             ],
             _pod_counts(self._pending),
-            _pod_counts(self._bound),
             dict(self._jobs),
             sorted(left_out),
         )

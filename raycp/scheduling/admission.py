@@ -67,10 +67,10 @@ class Admission:
         self._plans = Reservations(self._state)
         self._timers = Timers()
         self._outbox: list[AdmissionDecision] = []
-        self._epoch = self._nodes_epoch = 0
-        """Count changes after which what did not fit may fit; those of nodes and quotas only."""
-        self._misfits: dict[tuple[str, bytes], tuple[int, Misfit]] = {}
-        self._hopeless: dict[tuple[str, bytes], tuple[int, Misfit]] = {}
+        self._misfits: dict[tuple[str, bytes], Misfit] = {}
+        """What does not fit until room or quota becomes free, by queue and kind of job."""
+        self._hopeless: dict[tuple[str, bytes], Misfit] = {}
+        """What does not fit until nodes or quotas change."""
 
     # events
 
@@ -83,7 +83,7 @@ class Admission:
         for entry in self._jobs.values():
             if entry.record.state == "Pending":
                 self._enqueue(entry, now)
-        self._nodes_epoch += 1
+        self._hopeless.clear()
         self._freed()
 
     def set_cluster(self, cluster: Candidate, capacity: CapacitySummary | None, now: float) -> None:
@@ -93,8 +93,7 @@ class Admission:
         known = state.candidates.get(cluster.name)
         if known == cluster and (old.summary if old is not None else None) == capacity:
             return
-        if known != cluster or old is None or capacity is None or old.summary.outline() != capacity.outline():
-            self._nodes_epoch += 1
+        self._hopeless.clear()
         state.set_candidate(cluster)
         self._plans.mark_stale(cluster.name)
         state.set_capacity(cluster.name, capacity, now)
@@ -105,7 +104,7 @@ class Admission:
         self._plans.mark_stale(name)
         self._state.remove_candidate(name)
         self._state.set_capacity(name, None, now)
-        self._nodes_epoch += 1
+        self._hopeless.clear()
         self._freed()
 
     def submit(self, job: JobDemand, record: AdmissionRecord | None, now: float) -> None:
@@ -286,22 +285,21 @@ class Admission:
     def _try(self, name: str, entry: JobEntry, head: JobEntry | None, now: float) -> AdmissionDecision | Misfit:
         """Admit it if it fits, and delays no ``head`` before it."""
         key = (name, entry.equals())
-        hopeless = self._hopeless.get(key)
-        if hopeless is not None and hopeless[0] == self._nodes_epoch:
-            return hopeless[1]
+        if (hopeless := self._hopeless.get(key)) is not None:
+            return hopeless
         with self._plans.lifted(entry, now) as some:
             known = self._misfits.get(key)
-            if known is not None and known[0] == self._epoch and not some:
-                return known[1]
+            if known is not None and not some:
+                return known
             plan = self._plans.passed_by(entry, head, now)
             found = attempt(self._state, name, entry.demand, now, without=plan.flavor.name if plan is not None else None)
             if isinstance(found, Fit) and not (plan is not None and plan.nodes.keys() & found.clusters.keys()):
                 return self._admit(entry, found, now)
             if isinstance(found, Misfit) and plan is None:
                 if found.hopeless:
-                    self._hopeless[key] = (self._nodes_epoch, found)
+                    self._hopeless[key] = found
                 elif not some:
-                    self._misfits[key] = (self._epoch, found)
+                    self._misfits[key] = found
                 return found
             assert head is not None
             return Misfit("BehindHead", f"{head.demand.key} is before it, and must not wait longer because of it")
@@ -345,7 +343,7 @@ class Admission:
             if self._plans.foresee(entry, flavor, now, []) is not None:
                 return True
         none = Misfit("NoClusterFit", f"{misfit.message}; it would not fit if nothing else ran", hopeless=True)
-        self._hopeless[name, entry.equals()] = (self._nodes_epoch, none)
+        self._hopeless[name, entry.equals()] = none
         entry.wait(none.reason, none.message)
         return False
 
@@ -361,7 +359,7 @@ class Admission:
         self._state.drop(entry)
         entry.previous, entry.record = entry.record, record
         if record.state == "Pending":
-            entry.ready, entry.recover_by, entry.seen = False, None, set()
+            entry.ready, entry.ready_by, entry.recover_by, entry.seen = False, None, None, set()
             self._plans.drop(entry.uid)
             self._enqueue(entry, now)
             return
@@ -369,7 +367,8 @@ class Admission:
         entry.reserved_until = now + RESERVED
         self._timers.at(entry.reserved_until, entry.uid)
         if entry.demand.ready_timeout is not None and entry.demand.min_available:
-            self._timers.at(record.admitted_at + entry.demand.ready_timeout, entry.uid)
+            entry.ready_by = now + entry.demand.ready_timeout  # after a restart, nothing is known of its Pods yet
+            self._timers.at(entry.ready_by, entry.uid)
         self._state.take(entry)
         self._plans.drop(entry.uid)
 
@@ -430,13 +429,12 @@ class Admission:
         if entry.recover_by is not None and entry.recover_by <= now:
             message = f"fewer than {job.min_available} Pods run"
             self._evict(entry, evicting(record, "GangBroken", message, backed_off(record.requeues, now)), now)
-        elif not entry.ready and job.ready_timeout is not None and record.admitted_at + job.ready_timeout <= now:
-            message = f"{job.min_available} Pods did not run within {job.ready_timeout:g} s"
+        elif not entry.ready and entry.ready_by is not None and entry.ready_by <= now:
+            message = f"{job.min_available} Pods did not run within {job.ready_timeout or 0:g} s"
             self._evict(entry, evicting(record, "PodsReadyTimeout", message, backed_off(record.requeues, now)), now)
 
     def _freed(self) -> None:
         """What did not fit may fit now."""
-        self._epoch += 1
         self._misfits.clear()
         for line in self._lines.values():
             line.settled = False

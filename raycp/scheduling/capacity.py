@@ -50,15 +50,14 @@ class CapacitySummary(msgspec.Struct):
 
     ``groups``: its nodes. ``pending``: Pods without a node, by what they request; whoever plans subtracts them from the room.
     ``jobs``: Pods of admitted jobs that are there, by the job's uid; they are in no other account here, as whoever plans knows them
-    by their jobs' records, and can ask what would be without them. ``bound``: all other Pods with a node, those of DaemonSets
-    included, by what they request. ``unknown_labels``: keys of node labels with too
-    many values to be summarised. ``declared``: from the fleet file, not observed.
+    by their jobs' records, and can ask what would be without them. All other Pods with a node, those of DaemonSets included, take
+    room of the groups. ``unknown_labels``: keys of node labels with too many values to be summarised. ``declared``: from the
+    fleet file, not observed.
     """
 
     cluster: str
     groups: list[NodeGroup] = []
     pending: list[PodCount] = []
-    bound: list[PodCount] = []
     jobs: dict[str, int] = {}
     unknown_labels: list[str] = []
     declared: bool = False
@@ -72,23 +71,11 @@ class CapacitySummary(msgspec.Struct):
                 total += sum(each.nodes * fits_times(each.free, requests) for each in group.bins)
         return total
 
-    def outline(self) -> list[object]:
-        """What does not change with its Pods."""
-        return [(each.allocatable, each.labels, each.taints, each.nodes) for each in self.groups]
-
     def allocatable(self) -> dict[str, int]:
         """Of all its nodes together."""
         total: dict[str, int] = {}
         for group in self.groups:
             total = added(total, group.allocatable, group.nodes)
-        return total
-
-    def free(self) -> dict[str, int]:
-        """Of all its nodes together; scattered remainders included."""
-        total: dict[str, int] = {}
-        for group in self.groups:
-            for each in group.bins:
-                total = added(total, each.free, each.nodes)
         return total
 
 

@@ -9,7 +9,6 @@ from raycp.base.quantities import PODS
 from raycp.scheduling.labels import TolerationSpec
 from raycp.scheduling.model import Rules
 
-Topology = Literal["Any", "SameCluster", "SameZone"]
 DependencyCondition = Literal["Complete", "Failed", "Started"]
 
 

@@ -22,12 +22,13 @@ class JobEntry:
         "message",
         "previous",
         "ready",
+        "ready_by",
         "reason",
         "record",
         "recover_by",
         "reserved_until",
         "seen",
-    )  # fmt: skip
+    )
 
     def __init__(self, demand: JobDemand, record: AdmissionRecord) -> None:
         self.demand, self.record, self.previous = demand, record, record
@@ -36,8 +37,11 @@ class JobEntry:
         self.line = ""
         """The queue that it waits in or is charged to."""
         self.kind = b""
+        """What ``equals`` answers, once it has been asked."""
         self.ready = False
         """A gang that has had enough Pods."""
+        self.ready_by: float | None = None
+        """When one that has not had enough yet is evicted."""
         self.recover_by: float | None = None
         """When a gang with too few Pods is evicted."""
         self.reserved_until = 0.0

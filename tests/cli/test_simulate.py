@@ -1,8 +1,11 @@
 """``raycp simulate``: the file, its errors, the report."""
 
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from raycp.cli.main import main
@@ -55,8 +58,6 @@ def test_a_table_for_people(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 
 
 def test_capacity_from_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    import msgspec
-
     capacity = tmp_path / "capacity.json"
     capacity.write_bytes(msgspec.json.encode({"capacity": [declared_capacity("east", [DeclaredNodes(10, {"cpu": 8000})])]}))
     assert play(tmp_path, JOBS, "-o", "json", "--capacity", str(capacity)) == 0
@@ -96,3 +97,25 @@ def test_clusters_of_unknown_capacity_are_named(tmp_path: Path, capsys: pytest.C
     (tmp_path / "bad.json").write_text('[{"cluster": 5}]')
     assert play(tmp_path, JOBS, "--capacity", str(tmp_path / "bad.json")) == 2
     assert play(tmp_path, JOBS, "--plot", "x.pdf") == 2
+
+
+class _Capacity(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        body = msgspec.json.encode({"capacity": [declared_capacity("west", [DeclaredNodes(10, {"cpu": 8000})])]})
+        self.send_response(200 if self.path == "/api/v1/capacity" else 404)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def test_capacity_of_the_running_fleet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Capacity) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}"
+        assert play(tmp_path, JOBS, "-o", "json", "--capacity", "live", "--url", url) == 0
+        server.shutdown()
+    (ours,) = json.loads(capsys.readouterr().out)
+    assert ours["classes"][0]["unfinished"] == 0

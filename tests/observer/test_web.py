@@ -64,7 +64,7 @@ class SmallView:
         return {"name": name, "namespace": namespace, "position": 3} if name != "nobody" else None
 
     async def capacity(self) -> list[dict[str, Any]]:
-        return []
+        return [{"cluster": "east"}]
 
     async def queues(self) -> list[dict[str, Any]]:
         return [{"name": "batch", "pending": 2}]
@@ -207,6 +207,11 @@ async def test_further_names_are_those_of_the_fleet_file() -> None:
     async with aiohttp.ClientSession(server.url) as session, session.get("/healthz", headers=headers) as answer:
         assert answer.status == 200
     await server.stop()
+
+
+async def test_what_the_clusters_have(site: Site) -> None:
+    async with site[2].get("/api/v1/capacity") as answer:
+        assert await answer.json() == {"capacity": [{"cluster": "east"}]}
 
 
 async def test_a_job_is_explained_and_queues_are_listed(site: Site) -> None:

@@ -7,8 +7,9 @@ from admission_world import World, job, queue
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from raycp.scheduling.capacity import DeclaredNodes, declared_capacity
 from raycp.scheduling.demand import Dependency
-from raycp.scheduling.model import Rules
+from raycp.scheduling.model import Candidate, Rules
 
 ONE = {"c1": (1, 10)}
 
@@ -205,6 +206,18 @@ def test_a_gang_that_is_not_ready_in_time_goes_whole_and_waits_longer_each_time(
     assert waits == [60.0, 120.0, 240.0]
 
 
+def test_a_restart_gives_a_gang_its_time_again() -> None:
+    w = world(queue("a", 10))
+    w.submit(job("gang", 4, queue="a", min_available=4, ready_timeout=30.0))
+    w.decide()
+    w.now = 500.0
+    w.restart()
+    assert w.decide() == []
+    w.admission.pods("gang", 4, w.now)
+    w.now = 531.0
+    assert w.decide() == []
+
+
 def test_a_gang_that_falls_below_its_minimum_goes_whole() -> None:
     w = world(queue("a", 10))
     w.submit(job("gang", 4, queue="a", min_available=3))
@@ -288,6 +301,17 @@ def test_what_does_not_fit_at_all_is_in_nobodys_way() -> None:
     w.submit(job("huge", 1, 11, queue="a", priority=9))
     w.submit(job("small", 1, 1, queue="a"))
     assert [each.uid for each in w.decide()] == ["small"]
+
+
+def test_what_foreign_pods_leave_no_room_for_is_tried_when_they_go() -> None:
+    w = world()
+    full = declared_capacity("c1", [DeclaredNodes(1, {"cpu": 10})])
+    full.groups[0].bins[0].free = {"cpu": 2, "pods": 110}
+    w.admission.set_cluster(Candidate("c1"), full, w.now)
+    w.submit(job("j", 5))
+    assert (w.decide(), why(w, "j")) == ([], "NoClusterFit")
+    w.tell("c1")
+    assert [each.uid for each in w.decide()] == ["j"]
 
 
 def test_each_cluster_has_a_verdict_with_a_score() -> None:
