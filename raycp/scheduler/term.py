@@ -261,6 +261,14 @@ class SchedulerTerm:
             value = None
         if value is None:
             self._again[uid] = self._clock.wall() + AGAIN
+            known = self.jobs.get(uid)
+            if known is not None and known.told != "NoPriorityClass":
+                message = f"there is no PriorityClass {name} on the hub"
+                record = AdmissionRecord("Pending", self._queue(known.job), reason="NoPriorityClass", message=message)
+                outcome, newest = await self._writer.write(known.job.obj, record, insist=False)
+                if outcome is WriteResult.YES and newest is not None:
+                    known.told = record.reason
+                    self._hub.wake(newest)
             return
         self._priorities[name] = value
         self._again[uid] = 0.0

@@ -88,7 +88,8 @@ async def test_a_gang_spans_the_clusters_that_have_room(fleet: Led) -> None:
     assert pods(fleet, "gang") == {"east": 16, "west": 16, "north": 2}
     assert admission(fleet, "gang")["clusters"] == pods(fleet, "gang")
     await submit(fleet, "late")
-    await until(lambda: admission(fleet, "late").get("reason") and conditions.get(status(fleet, "late").get("conditions"), "Admitted"))
+    await until(lambda: admission(fleet, "late").get("reason"))
+    await until(lambda: conditions.get(status(fleet, "late").get("conditions"), "Admitted"))
     assert admission(fleet, "late")["reason"] == "NoRoom"
     found = conditions.get(status(fleet, "late")["conditions"], "Admitted")
     assert found is not None
@@ -186,6 +187,20 @@ async def test_jobs_wait_for_others_and_a_cycle_is_named(fleet: Led) -> None:
     await until(lambda: admission(fleet, "x").get("reason") == "DependencyCycle")
     assert "default/x" in admission(fleet, "x")["message"]
     assert "default/y" in admission(fleet, "x")["message"]
+
+
+async def test_a_priority_class_says_who_is_first(fleet: Led) -> None:
+    """One that is not there is named, and the job goes on when it is."""
+    await queue(fleet, "batch", 1, namespaces=["default"])
+    await submit(fleet, "holder", priority=5)
+    await until(lambda: pods(fleet, "holder"))
+    await submit(fleet, "urgent", priorityClassName="urgent")
+    await until(lambda: admission(fleet, "urgent").get("reason") == "NoPriorityClass")
+    assert "urgent" in admission(fleet, "urgent")["message"]
+    made = {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": "urgent"}, "value": 1000}
+    await fleet.cluster("hub").api.create("priorityclasses.scheduling.k8s.io", made)
+    await until(lambda: pods(fleet, "urgent"))
+    assert pods(fleet, "holder") == {}, "it has made way"
 
 
 async def test_without_a_queue_nothing_of_the_scheduler_runs(fleet: Led) -> None:
