@@ -88,7 +88,9 @@ async def test_a_gang_spans_the_clusters_that_have_room(fleet: Led) -> None:
     assert pods(fleet, "gang") == {"east": 16, "west": 16, "north": 2}
     assert admission(fleet, "gang")["clusters"] == pods(fleet, "gang")
     await submit(fleet, "late")
-    await until(lambda: admission(fleet, "late").get("reason") and conditions.get(status(fleet, "late").get("conditions"), "Admitted"))
+    await until(
+        lambda: admission(fleet, "late").get("reason") and conditions.get(status(fleet, "late").get("conditions"), "Admitted")
+    )
     assert admission(fleet, "late")["reason"] == "NoRoom"
     found = conditions.get(status(fleet, "late")["conditions"], "Admitted")
     assert found is not None
