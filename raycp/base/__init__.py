@@ -9,6 +9,7 @@
 - ``text``: text from outside, bounded and encodable;
 - ``plaintext``: text for people, made harmless and laid out as a table;
 - ``recent_names``: ``RecentNames``, a bounded set of names;
+- ``quantities``: amounts of resources, in the notation of Kubernetes;
 - ``loops``: ``Loops``, supervised background tasks, whose names are in ``loop_names``;
 - ``problems``: ``FleetProblem``, a fault as it is shown: its kind, its owner, since when.
 """

@@ -49,6 +49,10 @@ class LoopName(StrEnum):
     DELAYED_KEYS = "delayed-keys"
     DUE_KEYS = "due-keys"
     EVENTS = "events"
+    CAPACITY = "capacity"
+    CAPACITY_REPORTS = "capacity-reports"
+    SCHEDULER = "scheduler"
+    QUEUE_STATUS = "queue-status"
 
     # workers
     SHARD_LINK = "shard-link"

@@ -18,6 +18,9 @@ class Child(msgspec.Struct, array_like=True, gc=False):
 
 FOREIGN_SHOWN = 5
 
+UNKNOWN_QUEUE = "?"
+"""``Task.queue`` while the fleet's queues are not listed."""
+
 
 class Task(msgspec.Struct, array_like=True, gc=False):
     """One hand-out of one key.
@@ -38,6 +41,7 @@ class Task(msgspec.Struct, array_like=True, gc=False):
 
     ``foreign`` names objects that claim to be children and are not (``raycp.base.owner_marks``): ``FOREIGN_SHOWN`` of each shard at
     most, as ``cluster/namespace/name``. ``orphans``: the object was deleted with propagation policy Orphan.
+    ``queue``: the queue that admits the object's work; empty where none does, ``UNKNOWN_QUEUE`` while that is not known.
     """
 
     id: int
@@ -60,6 +64,7 @@ class Task(msgspec.Struct, array_like=True, gc=False):
     refused: str = ""
     foreign: list[str] = []
     orphans: bool = False
+    queue: str = ""
 
 
 _VERSION = re.compile(r"[\w.-]{1,64}", re.ASCII)

@@ -21,7 +21,7 @@ class PlotError(Exception):
 
 def draw(title: str, result: RunResult, path: Path, objective: float | None = None) -> None:
     """Write a PNG or SVG, by the suffix of ``path``. Raises ``PlotError``."""
-    pyplot = _pyplot(path)
+    pyplot = pyplot_for(path)
     curves = sorted({name for runs in result.outcomes.values() for o in runs for name in o.curves if name != "latency_ms"})
     latencies = any(o.latencies for runs in result.outcomes.values() for o in runs)
     first = [name for name in STORM if name in curves]  # depth above, SLI below, one time axis
@@ -72,7 +72,7 @@ def draw_phases(title: str, results: Mapping[str, RunResult], path: Path) -> Non
     ``results`` by cause. If some switches take seconds, the faster ones are drawn again in a panel of their own, in milliseconds.
     Raises ``PlotError``.
     """
-    pyplot = _pyplot(path)
+    pyplot = pyplot_for(path)
     bars, gaps = {}, {}
     for cause, result in results.items():
         for party, outcomes in result.outcomes.items():
@@ -126,7 +126,8 @@ def _gaps(axis: Any, gaps: Mapping[tuple[str, str], list[float]]) -> None:
     axis.grid(axis="y", alpha=0.25)
 
 
-def _pyplot(path: Path) -> Any:
+def pyplot_for(path: Path) -> Any:
+    """matplotlib, for a figure of this name. Raises ``PlotError``."""
     if path.suffix not in (".png", ".svg"):
         raise PlotError(f"{path}: a figure is a .png or a .svg")
     try:

@@ -15,6 +15,9 @@ from raycp.cli.printer import say
 MODULES = ("steady", "jobs", "storms", "neighbours", "poison", "hostile", "switch")
 """Modules of ``raycp.bench`` whose import registers scenarios."""
 
+ALONE = {"embedded": "the embedded API server by itself", "admission": "the scheduler's decisions by themselves"}
+"""Scenarios that need no fleet: modules of ``raycp.bench`` with a coroutine ``run``."""
+
 POLICIES: dict[str, tuple[str, ...]] = {
     "raycp": ("raycp",),
     "fifo": ("raycp", "fifo"),
@@ -88,18 +91,19 @@ def run(args: argparse.Namespace) -> int:
         importlib.import_module(f"raycp.bench.{module}")
     if args.scenario == "list":
         return _list(SCENARIOS)
-    if args.scenario == "embedded":
-        return _embedded(args)
+    if args.scenario in ALONE:
+        return _alone(args)
     wanted = SCENARIOS.get(args.scenario)
     if wanted is None:
-        raise BadInput(f"{args.scenario!r} is not a scenario", f"there are {', '.join(SCENARIOS)}, embedded, and all")
+        raise BadInput(f"{args.scenario!r} is not a scenario", f"there are {', '.join([*SCENARIOS, *ALONE])}, and all")
     return _measure(args, wanted)
 
 
 def _list(scenarios: Any) -> int:
     width = max(map(len, scenarios))
     say("\n".join(f"{s.name:<{width}}  {s.about}" for s in scenarios.values()))
-    say(f"{'embedded':<{width}}  the embedded API server by itself")
+    for name, about in ALONE.items():
+        say(f"{name:<{width}}  {about}")
     for each in scenarios.values():
         option, values = each.variants
         if option:
@@ -210,17 +214,17 @@ def _request(args: argparse.Namespace, wanted: Any, variants: list[str]) -> Any:
     )
 
 
-def _embedded(args: argparse.Namespace) -> int:
+def _alone(args: argparse.Namespace) -> int:
     from raycp.bench.bounds import judge
-    from raycp.bench.embedded import run as measure
     from raycp.bench.runner import machine
     from raycp.cli.output import to_json
 
+    measure = importlib.import_module(f"raycp.bench.{args.scenario}").run
     summary = {**asyncio.run(measure(args)), "machine": machine()}
     say(to_json(summary))
     if args.json:
         args.json.write_text(to_json(summary) + "\n")
-    return _verdict(args, judge("embedded", summary))
+    return _verdict(args, judge(args.scenario, summary))
 
 
 def _verdict(args: argparse.Namespace, verdicts: Any) -> int:

@@ -7,6 +7,8 @@ from raycp.base.keys import GVK
 from raycp.config.clusters import ClusterSpec
 from raycp.config.controllers import ControllerSpec
 from raycp.config.fleet import FleetDoc
+from raycp.controllers.batchjob import types as jobs
+from raycp.controllers.queues import types as queues
 from raycp.sdk.controller import Controller
 
 CONFIG_MAP = GVK("", "v1", "ConfigMap")
@@ -16,6 +18,10 @@ SECRET = GVK("", "v1", "Secret")
 EVENT = GVK("events.k8s.io", "v1", "Event")
 LEASE = GVK("coordination.k8s.io", "v1", "Lease")
 CRD = GVK("apiextensions.k8s.io", "v1", "CustomResourceDefinition")
+
+JOBS = GVK(jobs.GROUP, jobs.VERSION, jobs.KIND)
+QUEUE = GVK(queues.GROUP, queues.VERSION, queues.KIND)
+PRIORITY_CLASS = GVK("scheduling.k8s.io", "v1", "PriorityClass")
 
 FLOOR = "epochs.raycp.io"
 """The CustomResourceDefinition whose annotations keep the floor of the epochs (``raycp.leadership.locks.floor``)."""
@@ -75,6 +81,10 @@ def _watched(doc: FleetDoc, use: Use, cluster: ClusterSpec) -> Iterator[Need]:
     for crd in controller.crds if here else ():
         yield Need(CRD, ("create",), why)  # a right to create can't be narrowed to a name
         yield Need(CRD, ("get", "patch"), why, name=crd["metadata"]["name"])
+    if here and controller.kind == JOBS:
+        yield Need(QUEUE, READ, "the scheduler")
+        yield Need(QUEUE, ("patch",), "the scheduler", subresource="status")
+        yield Need(PRIORITY_CLASS, ("get",), "the scheduler")
     for watched in controller.watches:
         if here if watched.on == "same" else cluster.name == doc.hub.name:
             yield Need(watched.kind, READ, f"{why}, which watches them")

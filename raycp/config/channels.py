@@ -28,9 +28,7 @@ def _port_range(text: str) -> str:
     return text
 
 
-PortRange = Annotated[
-    str, AfterValidator(_port_range), WithJsonSchema({"type": "string", "pattern": r"^\d{4,5}-\d{4,5}$"})
-]
+PortRange = Annotated[str, AfterValidator(_port_range), WithJsonSchema({"type": "string", "pattern": r"^\d{4,5}-\d{4,5}$"})]
 """Ports such as ``42000-42999``."""
 
 

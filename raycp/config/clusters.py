@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from raycp.config.declared import CapacitySpec, ClusterTaint
 from raycp.config.embedded import EmbeddedSpec
 from raycp.config.names import DnsLabel, Labels
 from raycp.config.strict import Strict
@@ -78,6 +79,10 @@ class ClusterSpec(Strict):
     """Circuit breaker of this cluster."""
     limits: AnswerLimitsSpec = AnswerLimitsSpec()
     """How large this cluster's answers may be, and its caches."""
+    taints: list[ClusterTaint] = []
+    """Taints of the cluster as a whole, against `placement.tolerations` of jobs."""
+    capacity: list[CapacitySpec] = []
+    """Its nodes, where raycp may not list them. Ignored where it may."""
     unschedulable: bool = False
     """Place no new work here; placed work continues."""
     drain: bool = False

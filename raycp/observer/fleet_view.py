@@ -28,7 +28,7 @@ class ServiceLevels(Protocol):
 class TimelineSource(Protocol):
     """Answers of the shards (``raycp.observer.sources``)."""
 
-    async def timeline(self, shard: str, cluster: str, kind: str, namespace: str, name: str) -> bytes | None: ...
+    async def timeline(self, shard: str, cluster: str, kind: str, namespace: str, name: str, topic: str = "") -> bytes | None: ...
 
 
 class FleetView:
@@ -126,12 +126,36 @@ class FleetView:
 
     async def timeline(self, cluster: str, kind: str, namespace: str, name: str) -> Json | None:
         """See ``View.timeline``: the shard that watches the cluster answers."""
+        return await self._ask(cluster, kind, namespace, name, "")
+
+    async def explain(self, namespace: str, name: str) -> Json | None:
+        """See ``View.explain``: the scheduler is in the hub's shard."""
+        return await self._ask_scheduler("explain", namespace, name)
+
+    async def queues(self) -> list[Json]:
+        """See ``View.queues``."""
+        return await self._rows("queues")
+
+    async def capacity(self) -> list[Json]:
+        """See ``View.capacity``."""
+        return await self._rows("capacity")
+
+    async def _rows(self, topic: str) -> list[Json]:
+        found = await self._ask_scheduler(topic, "", "")
+        rows = found.get("items") if found is not None else None
+        return rows if isinstance(rows, list) else []
+
+    async def _ask_scheduler(self, topic: str, namespace: str, name: str) -> Json | None:
+        plan = self._plan()
+        return await self._ask(plan.hub.name, "", namespace, name, topic) if plan is not None else None
+
+    async def _ask(self, cluster: str, kind: str, namespace: str, name: str, topic: str) -> Json | None:
         plan = self._plan()
         if plan is None or cluster not in {known.name for known in plan.clusters}:
             return None
         shard = plan.cluster(cluster).shard
         actor = next((known.member for known in plan.shards if known.shard == shard), "")
-        answer = await self._shards.timeline(actor, cluster, kind, namespace, name)
+        answer = await self._shards.timeline(actor, cluster, kind, namespace, name, topic)
         found = msgspec.json.decode(answer) if answer is not None else None
         return found if isinstance(found, dict) else None
 

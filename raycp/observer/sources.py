@@ -129,8 +129,10 @@ class Sources:
         """Drop a dead member's report."""
         self.reports.pop(actor, None)
 
-    async def timeline(self, shard: str, cluster: str, kind: str, namespace: str, name: str) -> bytes | None:
+    async def timeline(self, shard: str, cluster: str, kind: str, namespace: str, name: str, topic: str = "") -> bytes | None:
         """The timeline of an object, as JSON, by the primary with actor name ``shard``; None where it is not connected or does not
         answer."""
         source = self._sources.get(shard)
-        return await self.timelines.ask(source.connection, cluster, kind, namespace, name) if source is not None else None
+        if source is None:
+            return None
+        return await self.timelines.ask(source.connection, cluster, kind, namespace, name, topic)

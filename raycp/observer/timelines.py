@@ -17,13 +17,15 @@ class TimelineQueries:
         self._waiting: dict[int, asyncio.Future[bytes]] = {}
         self._ids = itertools.count(1)
 
-    async def ask(self, connection: Connection, cluster: str, kind: str, namespace: str, name: str) -> bytes | None:
+    async def ask(
+        self, connection: Connection, cluster: str, kind: str, namespace: str, name: str, topic: str = ""
+    ) -> bytes | None:
         """The answer as JSON, None where there is none within ``ASK_TIMEOUT``."""
         identity = next(self._ids)
         waiting: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._waiting[identity] = waiting
         try:
-            connection.send(TimelineQuery(identity, cluster, kind, namespace, name))
+            connection.send(TimelineQuery(identity, cluster, kind, namespace, name, topic))
             async with asyncio.timeout(ASK_TIMEOUT):
                 return await waiting
         except (TimeoutError, Unsendable):  # no object has a name that can't be sent

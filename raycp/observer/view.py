@@ -73,3 +73,16 @@ class View(Protocol):
     async def timeline(self, cluster: str, kind: str, namespace: str, name: str) -> Json | None:
         """The last changes of one object, or None when nothing is known of it."""
         ...
+
+    async def explain(self, namespace: str, name: str) -> Json | None:
+        """Where a job is in its queue, what it waits for, and the verdict on each cluster; None where the scheduler does not know
+        it."""
+        ...
+
+    async def capacity(self) -> list[Json]:
+        """What each member has for jobs, by groups of alike nodes (``raycp.scheduling.capacity.CapacitySummary``)."""
+        ...
+
+    async def queues(self) -> list[Json]:
+        """The queues, by name: usage, jobs that wait and that are admitted."""
+        ...

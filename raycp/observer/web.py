@@ -137,6 +137,12 @@ def make_app(view: View, known: KnownHosts, access: ObserverAccess) -> web.Appli
             return _json({"error": "no recent step of this object is known", "path": request.path}, 404)
         return _json(found)
 
+    async def explain(request: web.Request) -> web.Response:
+        found = await view.explain(request.match_info["namespace"], request.match_info["name"])
+        if found is None:
+            return _json({"error": "the scheduler knows no such job", "path": request.path}, 404)
+        return _json(found)
+
     def listing(name: str, call: Callable[[], Awaitable[list[dict[str, Any]]]]) -> web.RouteDef:
         async def handler(_: web.Request) -> web.Response:
             return _json({name: await call()})
@@ -186,6 +192,9 @@ def make_app(view: View, known: KnownHosts, access: ObserverAccess) -> web.Appli
             listing("workers", view.workers),
             listing("lanes", view.lanes),
             listing("slo", view.slo),
+            listing("queues", view.queues),
+            listing("capacity", view.capacity),
+            web.get("/api/v1/explain/{namespace}/{name}", explain),
             # a namespace of "-" means cluster-scoped; a kind is VERSION/Kind or GROUP/VERSION/Kind, or Kind alone
             web.get("/api/v1/timeline/{cluster}/{kind:[^/]+(?:/[^/]+){0,2}}/{namespace}/{name}", timeline),
         ]

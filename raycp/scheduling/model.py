@@ -1,67 +1,106 @@
 """The question and the answer of a placement."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Literal
 
-Strategy = Literal["Spread", "Pack", "Single"]
+import msgspec
+
+from raycp.scheduling.labels import LabelRequirement, TaintSpec, TolerationSpec
+
+Strategy = Literal["Spread", "Pack", "Single", "Weighted"]
+COST_LABEL = "raycp.io/cost"
+"""Label of a cluster: what a unit of its capacity costs, a number in any currency that all clusters use; 0 if it has none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
+class AffinityGroup(msgspec.Struct, frozen=True):
+    """Clusters that are tried together: named ones (in order of preference; empty: any) that meet all ``requirements``."""
+
+    name: str = ""
+    clusters: tuple[str, ...] = ()
+    requirements: tuple[LabelRequirement, ...] = ()
+
+
+class SpreadConstraint(msgspec.Struct, frozen=True):
+    """The numbers of the job's Pods in any two domains differ by ``max_skew`` at most. A domain is a cluster, or the clusters with
+    the same label ``topology.kubernetes.io/region`` or ``zone`` (else ``region``, ``zone``); clusters without it get no Pods."""
+
+    topology: Literal["cluster", "region", "zone"]
+    max_skew: int = 1
+
+
+class Preference(msgspec.Struct, frozen=True):
+    """Clusters that meet ``requirement`` score ``weight`` more, -100 to 100: data that is near, hardware that suits."""
+
+    weight: int
+    requirement: LabelRequirement
+
+
+class Rules(msgspec.Struct, frozen=True):
     """Which clusters may be used, and how.
 
-    ``clusters``: names, in order of preference (empty: all members). ``selector``: labels a cluster must have.
-    ``max_clusters``: a job never uses more. ``max_per_cluster``: the most unfinished Pods of the job in one cluster.
-    ``weights``: shares for Spread and preference for the others; 1 where none is given, 0 excludes.
+    ``clusters``: names, in order of preference (empty: all members). ``selector``: labels a cluster must have; ``requirements``:
+    expressions on them. ``max_clusters``: a job never uses more. ``max_per_cluster``: the most unfinished Pods of the job in one
+    cluster. ``weights``: shares for Spread and Weighted and preference for the others; 1 where none is given, 0 excludes.
+    ``affinities``: groups in order; the first that takes all Pods is used, else the one that takes most. ``tolerations``: of
+    taints of
+    clusters. ``cost_weight``: how much a cheap cluster is preferred, 0 to 100. ``topology``: all Pods in one cluster, or in one
+    zone.
     """
 
     strategy: Strategy = "Spread"
     clusters: tuple[str, ...] = ()
-    selector: Mapping[str, str] = field(default_factory=dict)
+    selector: Mapping[str, str] = {}
     max_clusters: int | None = None
     max_per_cluster: int | None = None
-    weights: Mapping[str, int] = field(default_factory=dict)
+    weights: Mapping[str, int] = {}
+    requirements: tuple[LabelRequirement, ...] = ()
+    affinities: tuple[AffinityGroup, ...] = ()
+    tolerations: tuple[TolerationSpec, ...] = ()
+    spread: tuple[SpreadConstraint, ...] = ()
+    preferences: tuple[Preference, ...] = ()
+    cost_weight: int = 0
+    topology: Literal["Any", "SameCluster", "SameZone"] = "Any"
 
 
-@dataclass(frozen=True, slots=True)
-class Demand:
-    """``count`` more Pods for job ``uid``; ``existing`` counts the unfinished ones that each cluster has already."""
+class Demand(msgspec.Struct, frozen=True):
+    """``count`` more Pods for job ``uid``; ``existing`` counts the unfinished ones that each cluster has already.
+
+    ``used``: clusters that ever had a Pod of the job: they count towards ``max_clusters``, and are preferred by Single.
+    """
 
     uid: str
     count: int
-    rules: Rules = field(default_factory=Rules)
-    existing: Mapping[str, int] = field(default_factory=dict)
+    rules: Rules = Rules()
+    existing: Mapping[str, int] = {}
     used: frozenset[str] = frozenset()
-    """Clusters that ever had a Pod of the job: they count towards ``max_clusters``, and are preferred by Single."""
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A cluster as placement sees it. ``free_pods``: how many more Pods it holds, None: not known, no limit. ``refusal``: why it
-    gets none of this job, a sentence; empty where it may."""
+class Candidate(msgspec.Struct, frozen=True):
+    """A cluster as placement sees it. ``free_pods``: how many more Pods of the job it holds, None: not known, no limit.
+    ``refusal``: why it gets none of this job, a sentence; empty where it may."""
 
     name: str
-    labels: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = {}
     reachable: bool = True
     reason: str = ""
     free_pods: int | None = None
     refusal: str = ""
+    taints: tuple[TaintSpec, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class ClusterVerdict:
-    """The decision about one cluster. ``count``: new Pods it gets. ``reason``: one CamelCase word; ``message``: a sentence."""
+class ClusterVerdict(msgspec.Struct, frozen=True):
+    """The decision about one cluster. ``count``: new Pods it gets. ``reason``: one CamelCase word; ``message``: a sentence.
+    ``score``: what orders the clusters that fit, the higher the better; 0 for others."""
 
     cluster: str
     fits: bool
     count: int
     reason: str
     message: str
+    score: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class PlacementDecision:
+class PlacementDecision(msgspec.Struct, frozen=True):
     """``assigned``: new Pods by cluster, in the order in which to fill them. ``unplaced``: how many found no place.
 
     ``at`` is the ``now`` that it was made with, Unix seconds.

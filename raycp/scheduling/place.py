@@ -2,107 +2,124 @@
 
 The rules, in order:
 
-1. A cluster fits when it is named (or none is), has the labels, has a weight above 0, is reachable, and has not refused the job.
-2. With ``max_clusters`` n, clusters that the job uses already come first; new ones fill up to n.
-3. The order is the one in which ``clusters`` names them, else by weighted rendezvous hashing of (job, cluster)
-   (Thaler and Ravishankar, 1998; weights after Schindelhauer and Schomaker, 2005): jobs spread over the fleet without
-   any state, and a cluster that comes or goes moves only its share.
-4. ``Spread`` gives each Pod to the cluster with the least load in proportion to its weight; ``Pack`` fills one
-   cluster before it starts the next; ``Single`` uses one only, the one it has used before if any.
-5. No cluster gets more than ``max_per_cluster`` and its free room allow.
+1. A cluster fits when it is named (or none is), has the labels, has a weight above 0, has no taint that the job does not
+tolerate, is
+   reachable, and has not refused the job (``filters``).
+2. Affinity groups are tried in order; the first whose clusters take all Pods is used, else the one whose clusters take most.
+3. With ``max_clusters`` n, clusters that the job uses already come first; new ones fill up to n.
+4. The order is the one in which ``clusters`` names them; else by preference (``scores``), and among equals by weighted rendezvous
+   hashing of (job, cluster): jobs spread over the fleet without any state, and a cluster that comes or goes moves only its share.
+5. With ``topology`` SameCluster or SameZone, the first cluster or zone in that order that takes all Pods is used, else the one that
+   takes most; where the job has Pods already, none but theirs. ``Single`` is SameCluster.
+6. ``Spread`` gives each Pod to the cluster with the least load in proportion to its weight; ``Weighted`` in proportion to weight
+and
+   free room; ``Pack`` fills one cluster before it starts the next (``division``).
+7. No cluster gets more than ``max_per_cluster``, its free room and the spread constraints allow.
 
-The same arguments give the same decision, whatever the order of ``fleet``.
+The same arguments give the same decision, whatever the order of ``fleet``. Nothing that runs is moved: a decision is about new
+Pods.
 """
 
-import hashlib
-import heapq
-import math
 from collections.abc import Iterable
 
-from raycp.scheduling.model import Candidate, ClusterVerdict, Demand, PlacementDecision, Rules
+from raycp.scheduling.division import fill
+from raycp.scheduling.domains import domain_of
+from raycp.scheduling.filters import group_mismatch, refusal
+from raycp.scheduling.model import AffinityGroup, Candidate, ClusterVerdict, Demand, PlacementDecision
+from raycp.scheduling.scores import scored
+
+Refusals = dict[str, tuple[str, str]]
 
 
 def place(job: Demand, fleet: Iterable[Candidate], now: float) -> PlacementDecision:
     """Where the next ``job.count`` Pods go. Pure; see the module for the rules."""
     rules = job.rules
-    candidates = sorted(fleet, key=lambda candidate: candidate.name)
-    refused = {candidate.name: _refusal(candidate, rules) for candidate in candidates}
-    fitting = [candidate for candidate in candidates if refused[candidate.name] is None]
-    order = _ordered(job, fitting)
-    beyond: set[str] = set()
-    limit = 1 if rules.strategy == "Single" else rules.max_clusters
-    if limit is not None:
-        kept = _within(job, [candidate.name for candidate in order], limit)
-        beyond = {candidate.name for candidate in order} - kept
-        order = [candidate for candidate in order if candidate.name in kept]
-    room = {candidate.name: _room(candidate, job) for candidate in order}
-    counts = _spread(job, order, room) if rules.strategy == "Spread" else _pack(job, order, room)
+    candidates = sorted(fleet, key=_name)
+    refused: Refusals = {}
+    fitting = []
+    for candidate in candidates:
+        reason = refusal(candidate, rules)
+        if reason is None:
+            fitting.append(candidate)
+        else:
+            refused[candidate.name] = reason
+    scores = scored(job, fitting)
+    best: tuple[Refusals, dict[str, int], dict[str, int], int] | None = None
+    for group in rules.affinities or (None,):
+        found = _filled(job, fitting, scores, group)
+        if best is None or found[3] < best[3]:
+            best = found
+        if not found[3]:
+            break
+    assert best is not None
+    beyond, room, counts, unplaced = best
+    refused |= beyond
     verdicts = []
     for candidate in candidates:
-        name, count = candidate.name, counts.get(candidate.name, 0)
-        refusal = refused[name]
-        if refusal is not None:
-            verdicts.append(ClusterVerdict(name, False, 0, *refusal))
-        elif name in beyond:
-            message = "the job already uses another cluster" if limit == 1 else f"the job uses {limit} clusters at most"
-            verdicts.append(ClusterVerdict(name, False, 0, "ClusterLimit", message))
-        elif count:
-            verdicts.append(ClusterVerdict(name, True, count, "Chosen", f"gets {count}"))
+        name = candidate.name
+        score = scores.get(name, 0.0)
+        if (no := refused.get(name)) is not None:
+            verdicts.append(ClusterVerdict(name, False, 0, no[0], no[1], score))
+        elif count := counts.get(name, 0):
+            verdicts.append(ClusterVerdict(name, True, count, "Chosen", f"gets {count}", score))
         elif room[name] <= 0:
-            verdicts.append(ClusterVerdict(name, True, 0, "Full", "no room for more Pods of this job"))
+            verdicts.append(ClusterVerdict(name, True, 0, "Full", "no room for more Pods of this job", score))
+        elif unplaced:
+            message = "more Pods here would break a spread constraint"
+            verdicts.append(ClusterVerdict(name, False, 0, "SpreadConstraint", message, score))
         else:
-            verdicts.append(ClusterVerdict(name, True, 0, "NotNeeded", "others come first"))
-    assigned = {candidate.name: counts[candidate.name] for candidate in order if counts.get(candidate.name)}
-    return PlacementDecision(assigned, job.count - sum(assigned.values()), tuple(verdicts), now)
+            verdicts.append(ClusterVerdict(name, True, 0, "NotNeeded", "others come first", score))
+    return PlacementDecision({name: count for name, count in counts.items() if count}, unplaced, tuple(verdicts), now)
 
 
-def allowed(candidate: Candidate, rules: Rules) -> bool:
-    """Whether the job may run there at all, whatever the cluster's state."""
-    return _mismatch(candidate, rules) is None
+def _name(candidate: Candidate) -> str:
+    return candidate.name
 
 
-def _refusal(candidate: Candidate, rules: Rules) -> tuple[str, str] | None:
-    """(reason, message) why a cluster does not fit; None where it does."""
-    found = _mismatch(candidate, rules)
-    if found is not None:
-        return found
-    if not candidate.reachable:
-        return "Unreachable", f"not reachable{': ' + candidate.reason if candidate.reason else ''}"
-    if candidate.refusal:
-        return "Refused", candidate.refusal
-    return None
+def _filled(
+    job: Demand, fitting: list[Candidate], scores: dict[str, float], group: AffinityGroup | None
+) -> tuple[Refusals, dict[str, int], dict[str, int], int]:
+    """With this group: (clusters it excludes, room, new Pods by cluster in the order in which to fill them, unplaced Pods)."""
+    rules = job.rules
+    excluded: Refusals = {}
+    if group is not None:
+        for candidate in fitting:
+            if (reason := group_mismatch(candidate, group)) is not None:
+                excluded[candidate.name] = reason
+    for constraint in rules.spread:
+        for candidate in fitting:
+            if domain_of(candidate, constraint.topology) is None:
+                excluded.setdefault(candidate.name, ("NoDomain", f"it has no label for its {constraint.topology}"))
+    order = [candidate for candidate in fitting if candidate.name not in excluded] if excluded else list(fitting)
+    named = (group.clusters if group is not None else ()) or rules.clusters
+    if named:
+        rank = {name: at for at, name in enumerate(named)}
+        order.sort(key=lambda candidate: rank.get(candidate.name, len(rank)))
+    else:
+        order.sort(key=lambda candidate: (-scores[candidate.name], candidate.name))
+    single = rules.strategy == "Single" or rules.topology == "SameCluster"
+    if rules.max_clusters is not None and not single:
+        kept = _within(job, order, rules.max_clusters)
+        message = f"the job uses {rules.max_clusters} clusters at most"
+        excluded |= {each.name: ("ClusterLimit", message) for each in order if each.name not in kept}
+        order = [each for each in order if each.name in kept]
+    room = {candidate.name: _room(candidate, job) for candidate in order}
+    if single or rules.topology == "SameZone":
+        order = _together(job, order, room, excluded, zone=not single)
+    counts = fill(job, order, room)
+    return excluded, room, counts, job.count - sum(counts.values())
 
 
-def _mismatch(candidate: Candidate, rules: Rules) -> tuple[str, str] | None:
-    if rules.clusters and candidate.name not in rules.clusters:
-        return "NotNamed", "not among the named clusters"
-    for key, value in sorted(rules.selector.items()):
-        if candidate.labels.get(key) != value:
-            return "LabelMismatch", f"label {key} is not {value!r}"
-    if rules.weights.get(candidate.name, 1) <= 0:
-        return "ZeroWeight", "its weight is 0"
-    return None
-
-
-def _ordered(job: Demand, fitting: list[Candidate]) -> list[Candidate]:
-    if job.rules.clusters:
-        rank = {name: at for at, name in enumerate(job.rules.clusters)}
-        return sorted(fitting, key=lambda candidate: rank[candidate.name])
-    return sorted(fitting, key=lambda candidate: (-_score(job, candidate.name), candidate.name))
-
-
-def _score(job: Demand, cluster: str) -> float:
-    digest = hashlib.sha256(f"{job.uid}\0{cluster}".encode()).digest()
-    uniform = (int.from_bytes(digest[:8], "big") + 0.5) / 2**64
-    return job.rules.weights.get(cluster, 1) / -math.log(uniform)
-
-
-def _within(job: Demand, names: list[str], limit: int) -> set[str]:
+def _within(job: Demand, order: list[Candidate], limit: int) -> set[str]:
     """The clusters that a job with a limit may use: those it uses (unreachable ones count too), then the first new ones."""
-    used = set(job.used) | {name for name, count in job.existing.items() if count}
-    kept = [name for name in names if name in used][:limit]
-    kept += [name for name in names if name not in used][: max(0, limit - len(used))]
+    used = _used(job)
+    kept = [each.name for each in order if each.name in used][:limit]
+    kept += [each.name for each in order if each.name not in used][: max(0, limit - len(used))]
     return set(kept)
+
+
+def _used(job: Demand) -> set[str]:
+    return set(job.used) | {name for name, count in job.existing.items() if count}
 
 
 def _room(candidate: Candidate, job: Demand) -> int:
@@ -114,30 +131,30 @@ def _room(candidate: Candidate, job: Demand) -> int:
     return max(0, room)
 
 
-def _pack(job: Demand, order: list[Candidate], room: dict[str, int]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    left = job.count
-    started = [c for c in order if job.existing.get(c.name)]
-    for candidate in started + [c for c in order if not job.existing.get(c.name)]:
-        counts[candidate.name] = min(left, room[candidate.name])
-        left -= counts[candidate.name]
-    return counts
-
-
-def _spread(job: Demand, order: list[Candidate], room: dict[str, int]) -> dict[str, int]:
-    """One Pod after the other to the least loaded cluster; the heap keeps that at O(n log clusters)."""
-    counts = {candidate.name: 0 for candidate in order}
-
-    def load(name: str) -> float:
-        return (job.existing.get(name, 0) + counts[name] + 1) / job.rules.weights.get(name, 1)
-
-    heap = [(load(candidate.name), at, candidate.name) for at, candidate in enumerate(order) if room[candidate.name] > 0]
-    heapq.heapify(heap)
-    for _ in range(job.count):
-        if not heap:
+def _together(job: Demand, order: list[Candidate], room: dict[str, int], excluded: Refusals, *, zone: bool) -> list[Candidate]:
+    """The clusters of one domain; the others are added to ``excluded``."""
+    domains: dict[str, list[Candidate]] = {}
+    for candidate in order:
+        domain = domain_of(candidate, "zone") if zone else candidate.name
+        if domain is None:
+            excluded[candidate.name] = ("NoDomain", "it has no label for its zone")
+        else:
+            domains.setdefault(domain, []).append(candidate)
+    used = _used(job)
+    tied = bool(used) and (not zone or any(each.name in used for members in domains.values() for each in members))
+    chosen, most = "", -1
+    for domain, members in domains.items():
+        total = sum(room[each.name] for each in members)
+        at_home = any(each.name in used for each in members)
+        if tied and not at_home:
+            continue
+        if total > most:
+            chosen, most = domain, total
+        if at_home or total >= job.count:
+            chosen = domain
             break
-        _, at, name = heapq.heappop(heap)
-        counts[name] += 1
-        if counts[name] < room[name]:
-            heapq.heappush(heap, (load(name), at, name))
-    return counts
+    for domain, members in domains.items():
+        if domain != chosen:
+            message = f"the job already uses another {'zone' if zone else 'cluster'}" if tied else f"{chosen} comes first"
+            excluded |= {each.name: ("ClusterLimit", message) for each in members}
+    return domains.get(chosen, [])

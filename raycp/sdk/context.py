@@ -38,6 +38,8 @@ class ReconcileRequest:
     reason: str
     tier: str
     version: int = 0
+    queue: str = ""
+    """The queue that admits the object's work; empty where none does."""
 
     @property
     def namespace(self) -> str:
@@ -54,7 +56,7 @@ class Context(Writes):
     def __init__(self, session: Session, config: Mapping[str, Any] | None = None) -> None:
         task = session.task
         self._session = session
-        self.request = ReconcileRequest(task.key, task.attempt, task.reason, task.tier, task.version)
+        self.request = ReconcileRequest(task.key, task.attempt, task.reason, task.tier, task.version, task.queue)
         self.config: Mapping[str, Any] = {} if config is None else config
         """The ``config`` of this controller in the fleet file; shared by all reconciles, so don't change it."""
 

@@ -16,6 +16,8 @@
   client budget;
 - restarts: ``watermarks`` records what has been observed and reconciled, ``watermark_store`` keeps that in the hub;
 - other shards: ``wakes`` queues owners that live elsewhere, ``outbox`` keeps each wake until it is acknowledged;
+- the scheduler, in the hub's shard: ``scheduler_host`` shows it ``hub_jobs`` and the members' capacity, of which
+  ``capacity_reports`` of every shard tells;
 - the standby: ``replication`` sends the primary's progress (``progress_frames``), ``standby`` keeps the replica, ``takeover``
   promotes it, ``handover`` releases a primary's queue on purpose, ``switch_phases`` measures a promotion;
 - outwards: ``reads`` answers reads of the caches, ``read_pages`` in pages; ``report`` describes clusters, lanes and timelines,

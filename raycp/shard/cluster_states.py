@@ -1,5 +1,6 @@
 """Sends the clusters' states to workers, the leader and other shards when one changes."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -12,6 +13,10 @@ from raycp.shard.report import ShardReporter
 LOST_AFTER = 10.0
 """Seconds after its first report in which a cluster must have been reached once; else it counts as lost: a predecessor may have
 reached it."""
+
+ANNOUNCE = 0.1
+"""Seconds after a worker's connection until keys that found a cluster of this shard unusable are requeued: the worker had no
+connection, and may have told them so."""
 
 
 class ClusterStates:
@@ -37,6 +42,7 @@ class ClusterStates:
         self._reachable: dict[str, bool] = {}
         """As last reported to ``moved``."""
         self._since: dict[str, float] = {}
+        self._announcing = False
 
     def send(self) -> None:
         """A cluster connected, synced, or failed."""
@@ -55,6 +61,16 @@ class ClusterStates:
         for state in self._sent:
             if state.reachable or lost:
                 self._moved(state.name, state.reachable, False)
+
+    def announce_soon(self) -> None:
+        """A worker has connected: ``announce``, once for all that connect now."""
+        if not self._announcing:
+            self._announcing = True
+            asyncio.get_running_loop().call_later(ANNOUNCE, self._announced)
+
+    def _announced(self) -> None:
+        self._announcing = False
+        self.announce(lost=False)
 
     def _send(self, states: list[ClusterState]) -> None:
         now = self._clock.now()

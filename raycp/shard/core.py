@@ -58,6 +58,7 @@ from raycp.shard.guard import ClusterGuard
 from raycp.shard.handout_audit import HandoutAudit
 from raycp.shard.handouts import WorkerSeat
 from raycp.shard.handover import QueueRelease, follow
+from raycp.shard.hub_jobs import HubJobCache
 from raycp.shard.identity import ShardIdentity
 from raycp.shard.inputs import Inputs
 from raycp.shard.large_keys import LargeKeys
@@ -73,6 +74,7 @@ from raycp.shard.report import ShardReporter
 from raycp.shard.resyncs import Resyncs
 from raycp.shard.rollcall import Pause, RollCall
 from raycp.shard.routes import Routes, new_controllers
+from raycp.shard.scheduler_host import SchedulerHost
 from raycp.shard.standby import StandbyReplica
 from raycp.shard.switch_phases import SwitchPhases
 from raycp.shard.takeover import TakeOver
@@ -86,10 +88,6 @@ from raycp.shard.watermark_store import WatermarkStore
 from raycp.slo import Objectives, SliClocks, SloTracker, Timelines
 
 log = logging.getLogger(__name__)
-
-ANNOUNCE = 0.1
-"""Seconds after a worker's connection until keys that found a cluster of this shard unusable are requeued: the worker had no
-connection, and may have told them so."""
 
 
 class ShardCore(MemberCore):
@@ -169,7 +167,12 @@ class ShardCore(MemberCore):
         self.states = ClusterStates(
             clock, self.reporter, self.dispatcher.broadcast, self._cluster_moved, self.changed, self.recorder
         )
-        self.watermarks = WatermarkStore(self.identity, self.routes, self.caches, self.ledger.marks, Clients(clock), clock)
+        clients = Clients(clock)
+        self.watermarks = WatermarkStore(self.identity, self.routes, self.caches, self.ledger.marks, clients, clock)
+        hub = HubJobCache(self.identity, self.routes, self.caches, clients, self.permits, self.events, clock)
+        self.hosting = SchedulerHost(
+            hub, self.routes, self.caches, self.events, tasks, self.wakes, self.reporter, clock, self.loops
+        )
         self.replication = ReplicationSource(self.identity, self.caches, self.ledger, self.wakes, self.loops)
         self.phases = SwitchPhases(clock, metrics, self.dispatcher, self.queue, self.changed)
         self.release = QueueRelease(
@@ -187,7 +190,6 @@ class ShardCore(MemberCore):
         self._patience: dict[str, float] = {}
         self._configured_at: float | None = None
         metrics.before_snapshot(self.large.set_gauge)
-        self._announcing = False
 
     # the plan
 
@@ -214,6 +216,7 @@ class ShardCore(MemberCore):
             if not promoted:
                 self.inputs.fleet_changed(plan, before)
         self.wakes.update(plan)
+        self.hosting.update(plan)
         self.rollcall.update(plan)
 
     async def _take(self, plan: Plan, before: Plan | None) -> None:
@@ -310,6 +313,7 @@ class ShardCore(MemberCore):
     def _cluster_changed(self, cluster: str) -> None:
         """A cluster connected, synced, or failed."""
         self.guard.connected(cluster)
+        self.hosting.refresh()
         self.states.send()
 
     def _cluster_limited(self, cluster: str) -> None:
@@ -319,10 +323,6 @@ class ShardCore(MemberCore):
     def _cluster_moved(self, cluster: str, usable: bool, returned: bool) -> None:
         if self.standby is None:
             self.inputs.cluster_moved(cluster, usable, returned)
-
-    def _announce_clusters(self) -> None:
-        self._announcing = False
-        self.states.announce(lost=False)
 
     # connections
 
@@ -339,9 +339,7 @@ class ShardCore(MemberCore):
             for body in welcome_frames(self.shard, self.identity.epoch, self.identity.term, self.reporter.states()):
                 seat.write(body)
             self.rollcall.answered(hello.member)
-            if not self._announcing:  # once for all workers that connect now
-                self._announcing = True
-                asyncio.get_running_loop().call_later(ANNOUNCE, self._announce_clusters)
+            self.states.announce_soon()
             return seat
         if hello.role == Role.STANDBY:
             return self.replication.accept(connection, hello)
@@ -379,6 +377,8 @@ class ShardCore(MemberCore):
         self.rests.expire()
 
     def _timeline(self, query: TimelineQuery) -> bytes:
+        if query.topic:
+            return msgspec.json.encode(self.hosting.answer(query.topic, query.namespace, query.name))
         return msgspec.json.encode(self.reporter.timeline(query.cluster, query.kind, query.namespace, query.name))
 
     def fill(self, report: Report) -> None:

@@ -75,6 +75,8 @@ class EventHandler:
         ledger.judge = self._judge
         ledger.mapped = self._mapped
         fanout.due = self.due
+        self.observers: dict[tuple[str, GVK], Callable[[list[Event]], None]] = {}
+        """Called with the changes of a kind of a cluster, beside the controllers: the scheduler's."""
 
     # events of the caches
 
@@ -101,6 +103,8 @@ class EventHandler:
                 failed = self._each(self._owned, route.owned, cluster, kind, event, writer) or failed
             if route.watched:
                 failed = self._each(self._watched, route.watched, cluster, kind, event, writer) or failed
+        if self.observers and (observe := self.observers.get((cluster, kind))) is not None:
+            observe(events)
         self.dispatch()
         if failed is not None:
             raise failed
@@ -217,9 +221,7 @@ class EventHandler:
         seen = self._ledger.marks.seen(key, route.controller, cluster, kind, obj.rv, written)
         # The controller's first start is where its own objects are; what it reads may be elsewhere.
         first_start = seen.first_start and not is_watched
-        return Known(
-            reconciled, seen.covered, seen.has_watermark, is_child, first_start, own_writer, seen.only_status, is_watched
-        )
+        return Known(reconciled, seen.covered, seen.has_watermark, is_child, first_start, own_writer, seen.only_status, is_watched)
 
     def _owners(self, cluster: str, kind: GVK, route: Owned, obj: Obj) -> list[RequestKey]:
         name = route.controller.name

@@ -10,7 +10,19 @@ from raycp.base.loop_names import LoopName
 from raycp.base.loops import Loops
 from raycp.base.problems import ProblemOwner
 from raycp.protocol.channels import Address, ChannelCredentials, dial
-from raycp.protocol.frames import ClusterChanged, Hello, KindListed, Message, Wake, Wakes, WakesDone, Welcome, pages
+from raycp.protocol.frames import (
+    CapacityChanged,
+    CapacityWanted,
+    ClusterChanged,
+    Hello,
+    KindListed,
+    Message,
+    Wake,
+    Wakes,
+    WakesDone,
+    Welcome,
+    pages,
+)
 from raycp.protocol.plan import ShardPlan
 from raycp.protocol.transport import Connection
 
@@ -19,7 +31,7 @@ log = logging.getLogger(__name__)
 RECONNECT = 0.2
 """Seconds between tries to connect."""
 
-AnyWake = Wake | KindListed | ClusterChanged
+AnyWake = Wake | KindListed | ClusterChanged | CapacityWanted | CapacityChanged
 
 
 class Outbox:
@@ -156,6 +168,8 @@ class Outbox:
 
 
 def _weigh(wake: AnyWake) -> int:
+    if isinstance(wake, CapacityChanged):
+        return 256 + len(wake.summary) + len(wake.reason)
     return 64 + 4 * sum(map(len, wake.key)) if isinstance(wake, Wake) else 256
 
 

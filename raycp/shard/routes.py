@@ -10,8 +10,14 @@ from raycp.base.owner_marks import MarkKeys
 from raycp.cache.selectors import Selector
 from raycp.classify import TierRules
 from raycp.config.tiers import TiersSpec
+from raycp.controllers.batchjob import types as jobs
+from raycp.controllers.queues import types as queues
 from raycp.protocol.plan import ControllerPlan, Plan, WatchedPlan
 from raycp.sdk.owner import OWNER_UID
+
+JOBS = GVK.parse(f"{jobs.GROUP}/{jobs.VERSION}/{jobs.KIND}")
+QUEUES = GVK.parse(f"{queues.GROUP}/{queues.VERSION}/{queues.KIND}")
+"""Of the hub: what the scheduler reads, beside jobs."""
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -115,6 +121,8 @@ def routes_of(plan: Plan, clusters: Iterable[str]) -> dict[str, dict[GVK, KindRo
             for cluster in watching.clusters if watching.watch.field else ():
                 if cluster in mine:
                     found[cluster][kind].fields.add(watching.watch.field)
+    if any(GVK.parse(controller.kind) == JOBS for controller in plan.fleet.controllers):
+        route(plan.hub.name, QUEUES, "", "")
     for (cluster, kind), need in needs.items():
         at = found[cluster][kind]
         # One reflector per kind: it filters at the server only where all that use it want the same.

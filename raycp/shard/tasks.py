@@ -50,6 +50,8 @@ class TaskMaker:
         self._ledger = ledger
         self._watches = watches
         self._pages = pages
+        self.queue_of: dict[str, Callable[[Obj], str]] = {}
+        """By controller, the queue that admits an object's work (``Task.queue``); of those whose work a scheduler admits."""
 
     def make(self, worker: str, item: Item) -> Task | None:
         """The task of a hand-out, recorded as started; None for a key whose controller or cluster has left."""
@@ -140,11 +142,16 @@ class TaskMaker:
             refused=refused,
             foreign=foreign,
             orphans=item.key in self._ledger.notes.orphaning,
+            queue=self._queue(item.key.controller, obj) if self.queue_of and obj is not None else "",
         )
         if rest:
             self._pages.keep(worker, task_token(identity), children)
         self._ledger.started(worker, item, task, obj.rv if obj is not None else 0)
         return task
+
+    def _queue(self, controller: str, obj: Obj) -> str:
+        asks = self.queue_of.get(controller)
+        return asks(obj) if asks is not None else ""
 
     def exists(self, key: RequestKey) -> bool:
         """Whether the object of ``key``, or the watched object that it stands for, is cached."""

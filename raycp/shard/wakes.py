@@ -9,7 +9,18 @@ from raycp.base.clock import Clock
 from raycp.base.keys import GVK, RequestKey
 from raycp.base.loops import Loops
 from raycp.protocol.channels import ChannelCredentials
-from raycp.protocol.frames import ClusterChanged, Hello, KindListed, Message, Wake, Wakes, WakesDone, Welcome
+from raycp.protocol.frames import (
+    CapacityChanged,
+    CapacityWanted,
+    ClusterChanged,
+    Hello,
+    KindListed,
+    Message,
+    Wake,
+    Wakes,
+    WakesDone,
+    Welcome,
+)
 from raycp.protocol.members import Role
 from raycp.protocol.plan import Plan
 from raycp.protocol.transport import Connection
@@ -46,16 +57,31 @@ class WakeReceiver(Protocol):
         ...
 
 
+class CapacityPeer(Protocol):
+    """What another shard asks and tells about members' capacity (``raycp.shard.scheduling``)."""
+
+    def wanted(self, by: str) -> None: ...
+
+    def told(self, change: CapacityChanged) -> None: ...
+
+
 class WakeSender:
     """Another shard's connection. ``waiting``: key -> numbers of its wakes that are not acknowledged yet. A wake that concerns
     several keys is acknowledged when all of them are."""
 
-    def __init__(self, connection: Connection, receiver: WakeReceiver, lost: Callable[["WakeSender"], None]) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        receiver: WakeReceiver,
+        lost: Callable[["WakeSender"], None],
+        capacity: CapacityPeer | None = None,
+    ) -> None:
         self.waiting: dict[RequestKey, set[int]] = {}
         self._left: dict[int, int] = {}
         self._connection = connection
         self._receiver = receiver
         self._lost = lost
+        self._capacity = capacity
 
     def received(self, message: Message) -> None:
         """A frame of that shard."""
@@ -70,7 +96,7 @@ class WakeSender:
                 log.exception("a wake could not be handled: %s", wake)
         self.acknowledge(done)
 
-    def _handled(self, wake: Wake | KindListed | ClusterChanged) -> bool:
+    def _handled(self, wake: Wake | KindListed | ClusterChanged | CapacityWanted | CapacityChanged) -> bool:
         """Whether nothing is left to wait for; ``_due`` says so of the others."""
         if isinstance(wake, Wake):
             self._receiver.woken(wake, partial(self._due, wake.seq, wake.key))
@@ -78,7 +104,12 @@ class WakeSender:
         if isinstance(wake, ClusterChanged):
             self._receiver.cluster_changed(wake.cluster, wake.usable, wake.returned, partial(self._due, wake.seq, None))
             return False
-        self._receiver.children_listed(wake.cluster, GVK.parse(wake.kind))
+        if isinstance(wake, KindListed):
+            self._receiver.children_listed(wake.cluster, GVK.parse(wake.kind))
+        elif self._capacity is not None and isinstance(wake, CapacityWanted):
+            self._capacity.wanted(wake.by)
+        elif self._capacity is not None and isinstance(wake, CapacityChanged):
+            self._capacity.told(wake)
         return True
 
     def _due(self, seq: int, owner: RequestKey | None, keys: list[RequestKey]) -> None:
@@ -137,6 +168,7 @@ class WakeExchange:
         settled: Callable[[RequestKey], None],
     ) -> None:
         self.receiver: WakeReceiver
+        self.capacity: CapacityPeer | None = None
         self.changed: Callable[[RequestKey], None] | None = None
         self.incoming: set[WakeSender] = set()
         self._identity = identity
@@ -202,6 +234,17 @@ class WakeExchange:
             again = isinstance(before, ClusterChanged) and before.usable and before.returned
             outgoing.put((cluster,), ClusterChanged(self._next(), cluster, usable, usable and (returned or again)))
 
+    def want_capacity(self, by: str) -> None:
+        """Ask all other shards for the capacity of their members."""
+        for outgoing in self._outgoing.values():
+            outgoing.put("capacity", CapacityWanted(self._next(), by))
+
+    def tell_capacity(self, cluster: str, summary: bytes, reachable: bool, reason: str) -> None:
+        """Tell the hub's shard, where that is another one."""
+        outgoing = self._outgoing.get(self._hub)
+        if outgoing is not None:
+            outgoing.put(("capacity", cluster), CapacityChanged(self._next(), cluster, summary, reachable, reason))
+
     def _next(self) -> int:
         self._seq += 1
         return self._seq
@@ -214,7 +257,7 @@ class WakeExchange:
 
     def accept(self, connection: Connection) -> WakeSender:
         """Another shard connects to wake owners here."""
-        sender = WakeSender(connection, self.receiver, self.incoming.discard)
+        sender = WakeSender(connection, self.receiver, self.incoming.discard, self.capacity)
         self.incoming.add(sender)
         connection.send(Welcome(self._identity.shard, self._identity.epoch, self._identity.term, []))
         return sender

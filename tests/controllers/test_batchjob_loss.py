@@ -11,6 +11,7 @@ from test_batchjob_wakes import CRDS, condition, job_of, pods_in, silence, submi
 
 from raycp.config.embedded import FaultSpec
 from raycp.controllers.batchjob.types import crd
+from raycp.controllers.queues.types import queue_crd
 from raycp.sdk import conditions
 
 HOMES = {"hub": "0", "west": "0", "east": "1"}
@@ -24,7 +25,8 @@ async def fleet_of_three(runtime: str) -> AsyncIterator[Stack]:
     made = Stack(doc, dict(HOMES))
     try:
         await made.start(1, {})
-        await made.clusters["hub"].api.create(CRDS, copy.deepcopy(crd()))
+        for each in (crd(), queue_crd()):
+            await made.clusters["hub"].api.create(CRDS, copy.deepcopy(each))
         await made.synced()
         await made.lists_reported()
         yield made

@@ -50,6 +50,9 @@ GOOD: list[dict[str, Any]] = [
     {"backoffLimit": 0, "activeDeadlineSeconds": 0, "ttlSecondsAfterFinished": 0, "suspend": True},
     INDEXED | {"completions": 0},
     PER_INDEX | {"maxFailedIndexes": 5, "backoffLimit": 3},
+    {"queue": "batch", "priority": -5, "dependsOn": [{"job": "first"}, {"job": "second", "condition": "Started"}]},
+    {"parallelism": 8, "gang": {"minAvailable": 8, "topology": "SameZone", "timeoutSeconds": 60}, "priorityClassName": "high"},
+    {"parallelism": 8, "gang": {}},
     PER_INDEX | {"podFailurePolicy": exit_rule("FailIndex", containerName="main")},
     {"podFailurePolicy": exit_rule(operator="NotIn", values=[0, 1]), "podReplacementPolicy": "Failed"},
     {"podFailurePolicy": {"rules": [{"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]}]}},
@@ -84,6 +87,16 @@ GOOD: list[dict[str, Any]] = [
 ]
 
 BAD: list[tuple[dict[str, Any], str]] = [
+    ({"queue": "Not A Name"}, "spec.queue"),
+    ({"queue": ""}, "spec.queue"),
+    ({"priority": 2_000_000_000}, "spec.priority"),
+    ({"priority": 1, "priorityClassName": "high"}, "spec.priority"),
+    ({"parallelism": 3, "gang": {"minAvailable": 4}}, "spec.gang.minAvailable"),
+    ({"gang": {"minAvailable": 2}}, "spec.gang.minAvailable"),
+    ({"gang": {"topology": "SameRack"}}, "spec.gang.topology"),
+    ({"gang": {"timeoutSeconds": 0}}, "spec.gang.timeoutSeconds"),
+    ({"dependsOn": [{"job": "first", "condition": "Done"}]}, "spec.dependsOn[0].condition"),
+    ({"dependsOn": [{"job": ""}]}, "spec.dependsOn[0].job"),
     ({"parallelism": -1}, "spec.parallelism"),
     ({"completions": -1}, "spec.completions"),
     ({"backoffLimit": -1}, "spec.backoffLimit"),

@@ -18,6 +18,7 @@ from raycp.controllers.batchjob.job import Job, JobPlan
 from raycp.controllers.batchjob.plan import plan
 from raycp.controllers.batchjob.pods import TRACKING
 from raycp.controllers.batchjob.types import BatchJobSpec, crd
+from raycp.controllers.queues.types import queue_crd
 from raycp.sdk import conditions
 
 JOBS = "batchjobs.batch.raycp.io"
@@ -94,7 +95,8 @@ async def fleet_with(homes: dict[str, str], runtime: str = "300ms", **schema: An
         installed["spec"]["versions"][0]["schema"]["openAPIV3Schema"] = schema
     try:
         await made.start(1, {})
-        await made.clusters["hub"].api.create(CRDS, installed)
+        for each in (installed, copy.deepcopy(queue_crd())):
+            await made.clusters["hub"].api.create(CRDS, each)
         await made.synced()
         shards = sorted(set(homes.values()))
         await until(lambda: len(made.shard("0").wakes.incoming) == len(shards) - 1)

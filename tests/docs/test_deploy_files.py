@@ -16,6 +16,8 @@ from raycp.sdk.controller import controller, owned
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 PLURALS = {
+    "Queue": "queues",
+    "PriorityClass": "priorityclasses",
     "BatchJob": "batchjobs",
     "Pod": "pods",
     "ConfigMap": "configmaps",
@@ -116,8 +118,8 @@ def test_credentials_are_not_on_the_head() -> None:
     assert head["automountServiceAccountToken"] is False
 
 
-def allowed(rules: list[dict[str, Any]], kind: GVK, verb: str) -> bool:
-    plural = PLURALS[kind.kind]
+def allowed(rules: list[dict[str, Any]], kind: GVK, verb: str, subresource: str = "") -> bool:
+    plural = "/".join(part for part in (PLURALS[kind.kind], subresource) if part)
     return any(kind.group in rule["apiGroups"] and plural in rule["resources"] and verb in rule["verbs"] for rule in rules)
 
 
@@ -148,9 +150,10 @@ def test_the_roles_are_what_batchjob_needs_and_no_more(name: str, file: str) -> 
     uses = [Use(doc.spec.controllers[0], batchjob), Use(doc.spec.controllers[0], sweep)]
     for need in needs(doc, uses, doc.cluster(name)):
         for verb in need.verbs:
-            wanted.add((need.kind, verb))
+            if not need.subresource:
+                wanted.add((need.kind, verb))
             assert need.kind != CRD or need.name or verb == "create", "no right to the definitions of others"
-            assert allowed(rules, need.kind, verb), f"{verb} {need.kind}: {need.why}"
+            assert allowed(rules, need.kind, verb, need.subresource), f"{verb} {need.kind}: {need.why}"
     kinds = {PLURALS[kind.kind]: kind for kind, _ in wanted} | {"namespaces": GVK("", "v1", "Namespace")}
     for rule in rules:
         for resource in rule["resources"]:

@@ -30,8 +30,8 @@ STEADY = {
         LoopName.SUPERVISION,
     },
     Role.SHARD: {
-        LoopName.CLUSTER_GUARD, LoopName.PERMIT, LoopName.REFLECTOR, LoopName.RESYNC, LoopName.STATISTICS, LoopName.SWEEP,
-        LoopName.WAKES, LoopName.WATERMARKS,
+        LoopName.CAPACITY_REPORTS, LoopName.CLUSTER_GUARD, LoopName.PERMIT, LoopName.REFLECTOR, LoopName.RESYNC,
+        LoopName.STATISTICS, LoopName.SWEEP, LoopName.WAKES, LoopName.WATERMARKS,
     },
     Role.STANDBY: {
         LoopName.CLUSTER_GUARD, LoopName.REFLECTOR, LoopName.REPLICATION, LoopName.STATISTICS, LoopName.SWEEP, LoopName.WATERMARKS,
@@ -42,6 +42,9 @@ STEADY = {
 """The loops that each core of a fleet at rest has."""
 
 ELSEWHERE = {
+    LoopName.CAPACITY: "only where jobs have a queue: tests/driver/test_queues.py",
+    LoopName.QUEUE_STATUS: "only where there are jobs: tests/driver/test_queues.py",
+    LoopName.SCHEDULER: "only where there are jobs: tests/driver/test_queues.py",
     LoopName.DUE_KEYS: "only where an input other than an object changes: tests/shard/test_fanout.py",
     LoopName.ERRAND: "no loop",
     LoopName.EVENTS: "only where an object ends workers: test_an_event_tells_a_conviction_though_the_first_run_of_its_loop_raises",

@@ -71,6 +71,15 @@ class SmallView:
     async def errors(self) -> dict[str, Any]:
         return {"items": [{"object": "east/v1/ConfigMap/default/a"}], "failing": 400}
 
+    async def explain(self, namespace: str, name: str) -> dict[str, Any] | None:
+        return {"name": name, "namespace": namespace, "position": 3} if name != "nobody" else None
+
+    async def capacity(self) -> list[dict[str, Any]]:
+        return [{"cluster": "east"}]
+
+    async def queues(self) -> list[dict[str, Any]]:
+        return [{"name": "batch", "pending": 2}]
+
     async def timeline(self, cluster: str, kind: str, namespace: str, name: str) -> dict[str, Any] | None:
         return {"asked": [cluster, kind, namespace, name]} if name != "nobody" else None
 
@@ -211,3 +220,17 @@ async def test_further_names_are_those_of_the_fleet_file() -> None:
     async with aiohttp.ClientSession(server.url) as session, session.get("/healthz", headers=headers) as answer:
         assert answer.status == 200
     await server.stop()
+
+
+async def test_what_the_clusters_have(site: Site) -> None:
+    async with site[2].get("/api/v1/capacity") as answer:
+        assert await answer.json() == {"capacity": [{"cluster": "east"}]}
+
+
+async def test_a_job_is_explained_and_queues_are_listed(site: Site) -> None:
+    async with site[2].get("/api/v1/explain/team/train") as answer:
+        assert await answer.json() == {"name": "train", "namespace": "team", "position": 3}
+    async with site[2].get("/api/v1/explain/team/nobody") as answer:
+        assert answer.status == 404
+    async with site[2].get("/api/v1/queues") as answer:
+        assert await answer.json() == {"queues": [{"name": "batch", "pending": 2}]}

@@ -1,8 +1,9 @@
 """Which Pods are surplus, which are to be created, and where."""
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from raycp.base.tasks import CAPACITY
+from raycp.controllers.batchjob.admission import room_in, rules_within
 from raycp.controllers.batchjob.job import Create, JobCluster
 from raycp.controllers.batchjob.refusals import standing_refusal, tried
 from raycp.controllers.batchjob.step import JobStep, candidate_of, rules_of
@@ -24,10 +25,11 @@ def trim(step: JobStep) -> None:
 def fill(step: JobStep) -> None:
     """Create Pods up to the parallelism, each where its index is assigned."""
     record, spec = step.record, step.spec
-    if step.finished or step.ending() or spec.suspend or (spec.work_queue and record.completed):
+    if step.finished or step.ending() or step.idle or (spec.work_queue and record.completed):
         return
     hidden = step.hidden()
-    want = spec.at_once - sum(map(len, step.running.values())) - len(hidden)
+    most = spec.at_once if step.admission.most is None else min(spec.at_once, step.admission.most)
+    want = most - sum(map(len, step.running.values())) - len(hidden)
     chosen: list[int] = []
     if want > 0 and spec.backoff_limit_per_index is None and step.now < record.backoff_until:
         _wait_until(step, record.backoff_until)
@@ -64,8 +66,11 @@ def _place(step: JobStep, homeless: list[int]) -> None:
     if not homeless:
         return
     record = step.record
-    demand = Demand(step.job.uid, len(homeless), rules_of(step.spec.placement), step.load(), frozenset(step.used()))
-    decision = place(demand, [_candidate(step, cluster) for cluster in step.clusters.values()], step.now)
+    load = step.load()
+    rules = rules_within(step, rules_of(step.spec.placement))
+    demand = Demand(step.job.uid, len(homeless), rules, load, frozenset(step.used()))
+    found = [room_in(step, _candidate(step, cluster), load) for cluster in step.clusters.values()]
+    decision = place(demand, [candidate for candidate in found if candidate is not None], step.now)
     left = iter(homeless)
     for cluster, count in decision.assigned.items():
         for _ in range(count):

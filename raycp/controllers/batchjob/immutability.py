@@ -44,6 +44,8 @@ IMMUTABLE: Sequence[SpecRule] = (
     _immutable("backoffLimitPerIndex", "backoff_limit_per_index"),
     _immutable("managedBy", "managed_by"),
     _immutable("successPolicy", "success_policy"),
+    _immutable("queue", "queue"),
+    _immutable("gang", "gang"),
     SpecRule(".completions", INVALID, _FIXED_MESSAGE, f"{INDEXED} || ({_fixed('completions')})", _completions_kept),
     SpecRule(
         ".completions",

@@ -54,6 +54,8 @@ class Job:
     refused: tuple[RefusedCreate, ...] = ()
     namespace: str = "default"
     tier: str = ""
+    queue: str = ""
+    """The queue of the job's namespace; empty where it has none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 from raycp.base.tasks import CAPACITY
+from raycp.controllers.batchjob.admission import leave_unadmitted, room_in, rules_within
 from raycp.controllers.batchjob.job import UNSCHEDULABLE, JobCluster
 from raycp.controllers.batchjob.pods import JobPod
 from raycp.controllers.batchjob.refusals import refuse, standing_refusal
@@ -36,6 +37,7 @@ def leave(step: JobStep) -> None:
     """Decide which Pods leave their cluster."""
     if step.finished or step.ending() or step.spec.suspend:
         return
+    leave_unadmitted(step)
     _leave_full(step)
     _leave_drained(step)
 
@@ -92,11 +94,12 @@ def _with_a_place(step: JobStep, pods: list[JobPod], full: Callable[[JobCluster]
     existing = step.load() - homes
     stays = {name for name in step.used() if name not in homes or existing[name]}
     others = [
-        candidate_of(cluster)
+        candidate
         for cluster in step.clusters.values()
         if not (cluster.draining or full(cluster) or standing_refusal(step, cluster.name))
+        and (candidate := room_in(step, candidate_of(cluster), existing)) is not None
     ]
-    demand = Demand(step.job.uid, len(pods), rules_of(step.spec.placement), existing, frozenset(stays))
+    demand = Demand(step.job.uid, len(pods), rules_within(step, rules_of(step.spec.placement)), existing, frozenset(stays))
     room = len(pods) - place(demand, others, step.now).unplaced
     if room < len(pods):
         step.out.waiting = step.out.waiting or CAPACITY

@@ -4,7 +4,7 @@ from copy import deepcopy
 from typing import Any
 
 from raycp.controllers.batchjob.job import Create
-from raycp.controllers.batchjob.pods import ATTEMPT, GIVEN_UP, INDEX, TRACKING, pod_name
+from raycp.controllers.batchjob.pods import ATTEMPT, GIVEN_UP, INDEX, QUEUE, TRACKING, pod_name
 from raycp.controllers.batchjob.types import BatchJobSpec
 
 _JOB_NAME = ("batch.kubernetes.io/job-name", "job-name")
@@ -17,7 +17,7 @@ _ENV = "JOB_COMPLETION_INDEX"
 
 def new_pod(job: dict[str, Any], spec: BatchJobSpec, create: Create) -> dict[str, Any]:
     """The Pod to create, labelled as the Job controller and the API server label a Job's. The template is taken from the object as
-    the user wrote it, so that no field is lost."""
+    the user wrote it, so that no field is lost; an admitted job's Pods ask for the nodes of its flavor too."""
     meta = job["metadata"]
     template = deepcopy(job["spec"]["template"])
     wanted = template.get("metadata") or {}
@@ -44,6 +44,10 @@ def new_pod(job: dict[str, Any], spec: BatchJobSpec, create: Create) -> dict[str
         for part in ("initContainers", "containers"):
             for container in pod_spec.get(part) or ():
                 _name_index(container)
+    if admission := (job.get("status") or {}).get("admission"):
+        labels[QUEUE] = admission.get("queue") or ""
+        if flavor := admission.get("nodeSelector"):
+            pod_spec["nodeSelector"] = {**(pod_spec.get("nodeSelector") or {}), **flavor}
     pod_meta: dict[str, Any] = {
         "name": pod_name(meta["name"], create.index, create.attempt),
         "namespace": meta["namespace"],

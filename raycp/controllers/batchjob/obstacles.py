@@ -27,7 +27,7 @@ def placement(step: JobStep) -> None:
     elif step.stuck:
         if step.condition("Scheduled", False, UNSCHEDULABLE, step.stuck):
             step.out.events.append(("Warning", UNSCHEDULABLE, step.stuck))
-    elif not step.spec.suspend and not (step.out.creates and _probes(step, refusals)):
+    elif not step.idle and not (step.out.creates and _probes(step, refusals)):
         step.condition("Scheduled", True, "Placed", "")
 
 

@@ -15,6 +15,9 @@ TRACKING = "batch.raycp.io/tracking"
 
 INDEX = "batch.raycp.io/index"
 ATTEMPT = "batch.raycp.io/attempt"
+QUEUE = "raycp.io/queue"
+"""Label of the Pods of an admitted job: its queue, perhaps none. The scheduler knows their room by the job's record."""
+
 GIVEN_UP = "batch.raycp.io/given-up"
 """Annotation of a Pod that the controller ends itself (suspended, surplus, job over): its end is no failure."""
 

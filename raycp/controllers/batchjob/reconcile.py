@@ -19,6 +19,7 @@ from raycp.controllers.batchjob.pods import JobPod, own_pods, read_pod
 from raycp.controllers.batchjob.record import JobRecord
 from raycp.controllers.batchjob.specs import InvalidSpec, read_spec
 from raycp.controllers.batchjob.types import FINALIZER, FORGET, GROUP, JOB_CONTROLLER, KIND, MANAGED_BY, ORPHANED, VERSION, crd
+from raycp.controllers.queues.types import queue_crd
 from raycp.kube.errors import KubeError
 from raycp.sdk import conditions
 from raycp.sdk.context import Context
@@ -42,7 +43,7 @@ _SKEW = 2.0  # seconds that a member's clock may be ahead of what was measured; 
     on="hub",
     owns=[owned(POD, on="members")],
     reachability="status.clusters[*].name",
-    crds=[crd()],
+    crds=[crd(), queue_crd()],
 )
 async def batchjob(ctx: Context, obj: dict[str, Any]) -> Result | None:
     """Take the next step of one BatchJob."""
@@ -63,7 +64,16 @@ async def batchjob(ctx: Context, obj: dict[str, Any]) -> Result | None:
     except InvalidSpec as error:
         return await _invalid(ctx, obj, str(error), pods, clusters)
     forgotten = _forgotten(meta)
-    job = Job(meta["uid"], spec, status, meta.get("generation"), forgotten, namespace=meta["namespace"], tier=ctx.request.tier)
+    job = Job(
+        meta["uid"],
+        spec,
+        status,
+        meta.get("generation"),
+        forgotten,
+        namespace=meta["namespace"],
+        tier=ctx.request.tier,
+        queue=ctx.request.queue,
+    )
     now = ctx.now()
     if FINALIZER not in (meta.get("finalizers") or ()):
         obj = await hold(ctx, obj, FINALIZER)

@@ -4,6 +4,7 @@ from collections import Counter
 from typing import Any
 
 from raycp.base.tasks import CLUSTER
+from raycp.controllers.batchjob.admission import describe_admission
 from raycp.controllers.batchjob.obstacles import placement, released, waits_for
 from raycp.controllers.batchjob.step import JobStep
 from raycp.sdk import conditions
@@ -21,8 +22,9 @@ def describe(step: JobStep) -> None:
     active = sum(tally.active for tally in record.clusters.values())
     ready = sum(tally.ready for tally in record.clusters.values())
     placement(step)
+    describe_admission(step)
     released(step)
-    if not step.finished and not step.spec.suspend:
+    if not step.finished and not step.idle:
         whole = active > 0 and ready == active
         step.condition("PodsReady", whole, *(("AllReady", "") if whole else waits_for(step)))
     elif step.finished:
@@ -40,6 +42,8 @@ def describe(step: JobStep) -> None:
         indexed=step.spec.indexed,
         limited=step.spec.backoff_limit_per_index is not None,
     )
+    if (decision := step.job.status.get("admission")) is not None:
+        status["admission"] = decision  # the scheduler's
     out.status = _for_people(step, status)
 
 
@@ -124,4 +128,6 @@ def _phase(step: JobStep, active: int) -> str:
         return "Completing" if step.record.true("SuccessCriteriaMet") else "Failing"
     if step.spec.suspend:
         return "Suspended"
+    if step.admission.held and not active:
+        return "Queued"
     return "Running" if active else "Pending"

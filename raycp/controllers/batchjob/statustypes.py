@@ -5,6 +5,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from raycp.controllers.batchjob.admissiontypes import AdmissionStatus
+
 
 class _Model(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore")
@@ -77,12 +79,15 @@ class BatchJobStatus(_Model):
     )
     backoff: BackoffStatus | None = None
     clusters: list[ClusterStatus] = Field(default_factory=list, description="What each member does for the job.")
-    phase: str = Field(default="", description="For people: Pending, Running, Suspended, Completing, Failing, Complete or Failed.")
+    admission: AdmissionStatus | None = None
+    phase: str = Field(
+        default="", description="For people: Queued, Pending, Running, Suspended, Completing, Failing, Complete or Failed."
+    )
     progress: str = Field(default="", description="For people: successes of those needed, such as 3/5.")
     duration: str = Field(default="", description="For people: from start to end; of a running job, to its last change, with a +.")
     tier: str = Field(default="", description="For people: the tier that the job's reconciles run in.")
     conditions: list[dict[str, Any]] = Field(
         default_factory=list,
-        description="SuccessCriteriaMet and then Complete, FailureTarget and then Failed, Suspended; then raycp's own: Scheduled,"
-        " PodsReady, ClustersReachable.",
+        description="SuccessCriteriaMet and then Complete, FailureTarget and then Failed, Suspended; then raycp's own:"
+        " QuotaReserved, Admitted, Scheduled, PodsReady, ClustersReachable.",
     )

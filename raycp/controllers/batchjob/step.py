@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 
+from raycp.controllers.batchjob.admission import admission_of
 from raycp.controllers.batchjob.job import POLL, Job, JobCluster, JobPlan
 from raycp.controllers.batchjob.pods import JobPod
 from raycp.controllers.batchjob.record import JobRecord
@@ -36,6 +37,7 @@ class JobStep:
         self.unplaced = ""
         """Why Pods have no cluster, a sentence; ``stuck``: why some have one and no node, and no better place."""
         self.stuck = ""
+        self.admission = admission_of(job)
         self.finished = self.record.true("Complete") or self.record.true("Failed")
 
     def poll(self) -> None:
@@ -92,6 +94,11 @@ class JobStep:
     def leaves(self, pod: JobPod) -> bool:
         """Whether it is given up, to run elsewhere."""
         return pod.index in self.record.tally(pod.cluster).standing.leaving
+
+    @property
+    def idle(self) -> bool:
+        """Whether no Pod is to run: it is suspended, or not admitted."""
+        return self.spec.suspend or self.admission.held
 
     def ending(self) -> bool:
         """Whether success or failure is decided; Pods may still run."""

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from raycp.controllers.batchjob.admissiontypes import PRIORITY_LIMIT, Gang, JobDependency
 from raycp.controllers.batchjob.immutability import IMMUTABLE, ROOT_RULES
 from raycp.controllers.batchjob.podtemplate import LabelValue, PodTemplate
 from raycp.controllers.batchjob.statustypes import BatchJobStatus
@@ -21,6 +22,7 @@ from raycp.controllers.batchjob.validation import (
     SUCCESS_RULES,
     cel_rules,
 )
+from raycp.controllers.queues.types import QueueName
 from raycp.sdk.crd import column, crd_for
 
 GROUP, VERSION, KIND = "batch.raycp.io", "v1alpha1", "BatchJob"
@@ -223,6 +225,19 @@ class BatchJobSpec(_Model):
     qos_tier: Literal["critical", "high", "standard", "background"] | None = Field(
         default=None, description="The tier that this job's reconciles run in."
     )
+    queue: QueueName | None = Field(
+        default=None, description="The Queue whose quota the job uses; if not given, that of its namespace, if it has one."
+    )
+    priority: Annotated[int, Field(ge=-PRIORITY_LIMIT, le=PRIORITY_LIMIT)] | None = Field(
+        default=None, description="Before jobs of its queue with a lower one; that of priorityClassName, else 0, if not given."
+    )
+    priority_class_name: Annotated[str, Field(max_length=253)] | None = Field(
+        default=None, description="A PriorityClass of the hub, whose value is the priority."
+    )
+    gang: Gang | None = None
+    depends_on: list[JobDependency] = Field(
+        default_factory=list, max_length=20, description="Jobs of this namespace that come first; all of these must hold."
+    )
     placement: Placement = Field(default_factory=Placement)
     template: PodTemplate
 
@@ -247,6 +262,11 @@ class BatchJobSpec(_Model):
         if self.completions is not None:
             return self.completions
         return self.at_once
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether it asks for the scheduler itself, whatever the queue of its namespace."""
+        return self.queue is not None or self.gang is not None or bool(self.depends_on)
 
     @property
     def failure_limit(self) -> int:
@@ -275,7 +295,11 @@ def crd() -> dict[str, Any]:
         scale=(".spec.parallelism", ".status.active"),
         description="A job whose Pods run on the member clusters of a raycp fleet.",
         columns=(
-            column("Status", ".status.phase", description="Pending, Running, Suspended, Completing, Failing, Complete or Failed."),
+            column(
+                "Status",
+                ".status.phase",
+                description="Queued, Pending, Running, Suspended, Completing, Failing, Complete or Failed.",
+            ),
             column("Completions", ".status.progress", description="Successes of those needed."),
             column(
                 "Duration", ".status.duration", description="From start to end; of a running job, to its last change, with a +."

@@ -247,6 +247,22 @@ SPEC_RULES: Sequence[SpecRule] = (
         ),
     ),
     SpecRule(
+        ".gang.minAvailable",
+        INVALID,
+        "must be less than or equal to parallelism",
+        _if_given(
+            "gang", "!has(self.gang.minAvailable) || self.gang.minAvailable <= (has(self.parallelism) ? self.parallelism : 1)"
+        ),
+        lambda s: s.gang is None or s.gang.min_available is None or s.gang.min_available <= s.at_once,
+    ),
+    SpecRule(
+        ".priority",
+        INVALID,
+        "may not be given together with priorityClassName",
+        _if_given("priority", "!has(self.priorityClassName)"),
+        lambda s: s.priority is None or s.priority_class_name is None,
+    ),
+    SpecRule(
         ".selector",
         REQUIRED,
         "when manualSelector is true",

@@ -6,8 +6,8 @@ from raycp.sdk import conditions
 
 
 def begin(step: JobStep) -> None:
-    """Start the clock of a job that is not suspended, before it is judged: a deadline of 0 seconds is over at once."""
-    if (step.record.start is None or step.record.true("Suspended")) and not step.spec.suspend and not step.ending():
+    """Start the clock of a job whose Pods may run, before it is judged: a deadline of 0 seconds is over at once."""
+    if (step.record.start is None or step.record.true("Suspended")) and not step.idle and not step.ending():
         step.record.start = float(int(step.now))
 
 
@@ -72,6 +72,8 @@ def suspend(step: JobStep) -> None:
     if record.true("Suspended"):
         step.condition("Suspended", False, "JobResumed", "Job resumed")
         step.out.events.append(("Normal", "Resumed", "Job resumed"))
+    if step.admission.held:
+        record.start = None
 
 
 def stop(step: JobStep) -> None:

@@ -98,9 +98,7 @@ class InProcessSubstrate:
         """The flight recorder of a member whose process starts."""
         if self.recordings is None:
             return None
-        origin = Origin(
-            actor=member.actor_name, namespace=self.namespace, node="node", pid=os.getpid(), started=self.clock.wall()
-        )
+        origin = Origin(actor=member.actor_name, namespace=self.namespace, node="node", pid=os.getpid(), started=self.clock.wall())
         made = self.recorders[member] = ProcessRecorder(self.clock, self.recordings, origin)
         made.recorder.start()
         return made.recorder

@@ -38,7 +38,7 @@ from raycp.protocol.frames.tasks import (
     TokenRequest,
     task_token,
 )
-from raycp.protocol.frames.wakes import ClusterChanged, KindListed, Wake, Wakes, WakesDone
+from raycp.protocol.frames.wakes import CapacityChanged, CapacityWanted, ClusterChanged, KindListed, Wake, Wakes, WakesDone
 
 __all__ = [
     "LARGEST",
@@ -47,6 +47,8 @@ __all__ = [
     "PAGE",
     "TOKEN_PATIENCE",
     "CallOutcome",
+    "CapacityChanged",
+    "CapacityWanted",
     "ClusterChanged",
     "ClusterState",
     "Clusters",

@@ -32,6 +32,9 @@ class TimelineQuery(msgspec.Struct, tag="timeline_query", array_like=True):
     kind: str
     namespace: str
     name: str
+    topic: str = ""
+    """What is asked instead of the timeline: ``explain`` (of a job), ``queues``; an older member
+    answers null."""
 
 
 class TimelineReply(msgspec.Struct, tag="timeline", array_like=True):

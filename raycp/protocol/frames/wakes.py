@@ -1,4 +1,4 @@
-"""Between shards: wakes of owners in another shard's clusters (law 10)."""
+"""Between shards: wakes of owners in another shard's clusters (law 10), and what the scheduler wants to know."""
 
 import msgspec
 
@@ -35,10 +35,29 @@ class ClusterChanged(msgspec.Struct, tag="cluster-recovered", array_like=True, f
     returned: bool = True
 
 
+class CapacityWanted(msgspec.Struct, tag="capacity-wanted", array_like=True, frozen=True):
+    """The scheduler, in the hub's shard, wants to know the capacity of the receiver's members. It asks again while it does; ``by``
+    is another one for each process that asks, which knows nothing yet."""
+
+    seq: int
+    by: str
+
+
+class CapacityChanged(msgspec.Struct, tag="capacity", array_like=True, frozen=True):
+    """What a member of the sender has room for: ``summary`` is a ``CapacitySummary`` of ``raycp.scheduling`` as msgpack, empty
+    where it is not known, and ``reason`` says why. Only such members are told of as are wanted."""
+
+    seq: int
+    cluster: str
+    summary: bytes
+    reachable: bool
+    reason: str = ""
+
+
 class Wakes(msgspec.Struct, tag="wakes", array_like=True):
     """What is due in the receiver's clusters; sent again until acknowledged (law 10)."""
 
-    wakes: list[Wake | KindListed | ClusterChanged]
+    wakes: list[Wake | KindListed | ClusterChanged | CapacityWanted | CapacityChanged]
 
 
 class WakesDone(msgspec.Struct, tag="heard", array_like=True):

@@ -1,0 +1,74 @@
+"""``raycp queues``: who uses how much, and who waits."""
+
+import argparse
+from typing import Any
+
+from raycp.cli.console import put, watch
+from raycp.cli.errors import CliError
+from raycp.cli.observer import add_observer, fetch, observer_url
+from raycp.cli.output import Column, Page, Row, add_every, add_output, document, render
+
+COLUMNS = [
+    Column("NAME", "name"),
+    Column("COHORT", lambda row: row["cohort"] or "-"),
+    Column("PENDING", "pending", right=True),
+    Column("ADMITTED", "admitted", right=True),
+    Column("USAGE", lambda row: usage_text(row["usage"])),
+    Column("SHARE", lambda row: f"{row['share']:.3g}", right=True, wide=True),
+    Column("NAMESPACES", lambda row: ", ".join(row["namespaces"]) or "-", wide=True),
+    Column("PROBLEM", "problem"),
+]
+
+
+def add_parser(subparsers: Any) -> None:
+    """``raycp queues [-w]``."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "queues",
+        help="the queues: usage, jobs that wait and that are admitted",
+        description="List the queues of the fleet: quota in use of quota owned, what is borrowed, how many jobs wait and are "
+        "admitted. `raycp explain job NAME` says why one waits.",
+    )
+    parser.add_argument("-w", "--watch", action="store_true", help="go on until Ctrl-C")
+    add_every(parser)
+    add_observer(parser)
+    add_output(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print them; until interrupted with ``-w``."""
+    url = observer_url(args)
+
+    def draw() -> Page:
+        found = queues_at(url)
+        return document(found, args.output) if args.output in ("json", "yaml") else show(found, args.output)
+
+    if args.watch:
+        watch(draw, args.every)
+    put(draw())
+    return 0
+
+
+def queues_at(url: str) -> list[dict[str, Any]]:
+    """The queues, as the observer at ``url`` hears of them. Raises ``CliError``."""
+    found = fetch(url, "/api/v1/queues")
+    if found is None:
+        raise CliError(
+            f"{url} does not serve /api/v1/queues", "its raycp is older, or it is no raycp observer: name the right one with --url"
+        )
+    rows: list[dict[str, Any]] = found["queues"]
+    return rows
+
+
+def show(rows: list[dict[str, Any]], format: Any) -> Page:
+    """One screen."""
+    return render(rows, COLUMNS, format, empty="no queue: every job is admitted at once (docs/batchjob.md#queues)")
+
+
+def usage_text(usage: list[Row]) -> str:
+    """``cpu 3/8, memory 4Gi/16Gi (+1Gi)``: used of owned, and what of it is borrowed."""
+    parts = []
+    for each in usage:
+        flavor = f"{each['flavor']}/" if each["flavor"] not in ("", "default") else ""
+        borrowed = f" (+{each['borrowed']})" if each["borrowed"] != "0" else ""
+        parts.append(f"{flavor}{each['resource']} {each['used']}/{each['nominal']}{borrowed}")
+    return ", ".join(parts) or "-"

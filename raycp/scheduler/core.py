@@ -1,0 +1,171 @@
+"""``FleetScheduler``: shows one ``SchedulerTerm`` after the other the queues, clusters and jobs of the fleet.
+
+A term begins with a list of the hub's jobs, read from the API server: what a predecessor has admitted is in their
+``status.admission``, whatever this process has cached. From then on events keep it up to date.
+
+The loop sleeps until something that a decision reads has changed (law 13): a job, a queue, a cluster, or the time.
+"""
+
+import asyncio
+from collections.abc import Iterable
+
+from raycp.base.clock import Clock
+from raycp.base.objects import Obj
+from raycp.base.tasks import UNKNOWN_QUEUE
+from raycp.scheduler.hub import HubJobs
+from raycp.scheduler.jobs import concerns
+from raycp.scheduler.queue_table import QueueTable
+from raycp.scheduler.term import IDLE, SchedulerTerm
+from raycp.scheduling import Candidate
+from raycp.scheduling.admissions import JobExplanation
+from raycp.scheduling.capacity import CapacitySummary
+from raycp.scheduling.queues import QueueStatus
+
+SETTLE = 1.0
+"""Seconds between a promotion and the list of the jobs: what a predecessor had sent before it died takes effect meanwhile, or never
+(its writes carry a time limit)."""
+
+
+class FleetScheduler:
+    """See the module. Inputs may come at any time; ``run`` never returns."""
+
+    def __init__(self, hub: HubJobs, clock: Clock) -> None:
+        self.queues = QueueTable()
+        self.queues_listed = False
+        """Whether ``queues`` are those of the hub."""
+        self._hub = hub
+        self._clock = clock
+        self._clusters: dict[str, tuple[Candidate, CapacitySummary | None]] = {}
+        self._term: SchedulerTerm | None = None
+        """The present one; None until its jobs are listed."""
+        self._unsure: set[tuple[str, str]] = set()
+        """Jobs that were handed out while the queues were not known."""
+        self._buffer: dict[str, tuple[Obj, bool]] = {}
+        """Changes before a term's jobs are listed, the last of each."""
+        self._scanned = self._wanted = False
+        self._woken = asyncio.Event()
+
+    # what the shard asks
+
+    @property
+    def engaged(self) -> bool:
+        """Whether anything in this fleet is to be scheduled: there is a queue, or a job that asks for it."""
+        return bool(self.queues.specs or self._buffer or (self._term is not None and self._term.jobs))
+
+    @property
+    def ready(self) -> bool:
+        """Whether its state is that of the hub."""
+        return self._term is not None
+
+    def queue_of(self, obj: Obj) -> str:
+        """``Task.queue`` of a job."""
+        if self.queues_listed:
+            return self.queues.of(obj.meta.namespace) if self.queues.specs else ""
+        self._unsure.add((obj.meta.namespace, obj.meta.name))
+        return UNKNOWN_QUEUE
+
+    def explain(self, namespace: str, name: str) -> JobExplanation | None:
+        """See ``Admission.explain``; None for a job that takes no part."""
+        obj = self._hub.cached(namespace, name)
+        if self._term is None or obj is None or obj.meta.uid not in self._term.jobs:
+            return None
+        return self._term.admission.explain(obj.meta.uid, self._clock.wall())
+
+    def queue_status(self) -> list[QueueStatus]:
+        """See ``Admission.queue_status``."""
+        return self._term.admission.queue_status() if self._term is not None else []
+
+    def capacity(self) -> list[CapacitySummary]:
+        """See ``Admission.capacity``."""
+        return self._term.admission.capacity() if self._term is not None else []
+
+    # inputs
+
+    def take_queues(self, objs: Iterable[Obj]) -> None:
+        """All ``Queue`` objects; the first call says that they are known."""
+        first, self.queues_listed = not self.queues_listed, True
+        changed = self.queues.replace(objs)
+        if first:
+            unsure, self._unsure = self._unsure, set()
+            for namespace, name in unsure:
+                if (obj := self._hub.cached(namespace, name)) is not None:
+                    self._hub.wake(obj)
+        if changed and self._term is not None:
+            self._term.admission.set_queues(self.queues.specs.values(), self._clock.wall())
+            for obj in self._hub.all_cached():  # another queue may be that of their namespace now
+                self._term.take(obj, gone=False, again=True)
+        self._woken.set()
+
+    def take_jobs(self, changes: Iterable[tuple[Obj, bool]]) -> None:
+        """Jobs that have changed, or are gone (True)."""
+        term = self._term
+        for obj, gone in changes:
+            if not (self.queues.specs or concerns(obj.raw) or (term is not None and term.knows(obj))):
+                continue
+            if term is None:
+                self._buffer[obj.meta.uid] = (obj, gone)
+            else:
+                term.take(obj, gone=gone)
+            self._woken.set()
+
+    def set_cluster(self, cluster: Candidate, capacity: CapacitySummary | None) -> None:
+        """A member has joined or changed."""
+        if self._clusters.get(cluster.name) == (cluster, capacity):
+            return
+        self._clusters[cluster.name] = (cluster, capacity)
+        if self._term is not None:
+            self._term.admission.set_cluster(cluster, capacity, self._clock.wall())
+            self._woken.set()
+
+    def remove_cluster(self, name: str) -> None:
+        """A member has left the fleet."""
+        if self._clusters.pop(name, None) is not None and self._term is not None:
+            self._term.admission.remove_cluster(name, self._clock.wall())
+            self._woken.set()
+
+    # the loop
+
+    async def run(self) -> None:
+        """One term after the other, for ever."""
+        while True:
+            while not (self._hub.writable and self._hub.listed and self.queues_listed and self._needed()):
+                await self._sleep(IDLE)
+            if self._hub.succeeds:
+                await self._clock.sleep(SETTLE)
+            term = SchedulerTerm(self._hub, self._clock, self.queues, self._woken)
+            try:
+                await self._begin(term)
+                while self._hub.writable and not term.fenced:
+                    self._woken.clear()
+                    term.turn()
+                    await self._sleep(term.next_turn())
+            finally:
+                self._term, self._scanned = None, False
+                term.close()
+
+    def _needed(self) -> bool:
+        """Whether there is anything to schedule. What was cached before the first event is searched once."""
+        if not self._scanned:
+            self._scanned, self._wanted = True, any(concerns(obj.raw) for obj in self._hub.all_cached())
+        return bool(self.queues.specs) or bool(self._buffer) or self._wanted
+
+    async def _begin(self, term: SchedulerTerm) -> None:
+        async for obj in self._hub.all_jobs():
+            term.listed(obj)
+        now = self._clock.wall()
+        term.admission.set_queues(self.queues.specs.values(), now)
+        for cluster, capacity in self._clusters.values():
+            term.admission.set_cluster(cluster, capacity, now)
+        term.take_listed()
+        buffer, self._buffer = self._buffer, {}
+        for obj, gone in buffer.values():
+            term.take(obj, gone=gone)
+        self._term = term
+
+    async def _sleep(self, seconds: float) -> None:
+        waits = {asyncio.ensure_future(self._woken.wait()), asyncio.ensure_future(self._clock.sleep(seconds))}
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waits:
+                task.cancel()

@@ -1,0 +1,251 @@
+"""``ScheduledJob``: what the scheduler reads of a ``BatchJob``, and the form of ``status.admission``.
+
+Of an object only the fields that matter are decoded: a hub may have ten thousand jobs that wait.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from raycp.base.objects import Obj
+from raycp.base.text import message_of
+from raycp.controllers.batchjob.types import JOB_CONTROLLER, MANAGED_BY
+from raycp.scheduling import Rules
+from raycp.scheduling.admission import JobOutcome
+from raycp.scheduling.admissions import AdmissionRecord
+from raycp.scheduling.demand import Dependency, JobDemand
+from raycp.scheduling.labels import TolerationSpec
+from raycp.scheduling.podrequests import pod_requests
+from raycp.sdk import conditions
+
+_MARKERS = (b'"queue":', b'"gang":', b'"dependsOn":', b'"admission":')
+_OWN = (None, MANAGED_BY, JOB_CONTROLLER)
+
+
+class _Struct(msgspec.Struct, rename="camel"):
+    pass
+
+
+class _Gang(_Struct):
+    min_available: int | None = None
+    topology: Literal["Any", "SameZone", "SameCluster"] = "Any"
+    timeout_seconds: int = 300
+
+
+class _Dependency(_Struct):
+    job: str
+    condition: Literal["Complete", "Failed", "Started"] = "Complete"
+
+
+class _Placement(_Struct):
+    clusters: list[str] = []
+    cluster_selector: dict[str, str] = {}
+    strategy: Literal["Spread", "Pack", "Single"] = "Spread"
+    max_clusters: int | None = None
+    max_pods_per_cluster: int | None = None
+    weights: dict[str, int] = {}
+    on_unreachable: str = "Wait"
+    unreachable_toleration_seconds: int = 300
+
+
+class _PodToleration(_Struct):
+    key: str = ""
+    operator: Literal["Equal", "Exists"] = "Equal"
+    value: str = ""
+    effect: str = ""
+
+
+class _Template(msgspec.Struct):
+    spec: dict[str, Any] = {}
+
+
+class _Spec(_Struct):
+    parallelism: int | None = None
+    completions: int | None = None
+    suspend: bool = False
+    managed_by: str | None = None
+    active_deadline_seconds: int | None = None
+    queue: str | None = None
+    priority: int | None = None
+    priority_class_name: str | None = None
+    gang: _Gang | None = None
+    depends_on: list[_Dependency] = []
+    placement: _Placement = msgspec.field(default_factory=_Placement)
+    template: _Template = msgspec.field(default_factory=_Template)
+
+
+class _Condition(msgspec.Struct):
+    type: str = ""
+    status: str = ""
+
+
+class _Cluster(msgspec.Struct):
+    name: str
+    assigned: str = ""
+    active: int = 0
+    reachable: bool = True
+    replaced: str = ""
+
+
+class _Status(_Struct):
+    active: int = 0
+    ready: int = 0
+    terminating: int = 0
+    succeeded: int = 0
+    start_time: str | None = None
+    conditions: list[_Condition] = []
+    clusters: list[_Cluster] = []
+    admission: dict[str, Any] | None = None
+
+
+class _Job(msgspec.Struct):
+    spec: _Spec
+    status: _Status = msgspec.field(default_factory=_Status)
+
+
+_decoder = msgspec.json.Decoder(_Job)
+
+
+class UnreadableJob(ValueError):
+    """A job that the API server should have refused; its reconcile says so to the user."""
+
+
+class ScheduledJob:
+    """One state of a job. Raises ``UnreadableJob``."""
+
+    def __init__(self, obj: Obj) -> None:
+        self.obj = obj
+        try:
+            found = _decoder.decode(obj.raw)
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            raise UnreadableJob(str(error)) from None
+        self.spec, self.status = found.spec, found.status
+
+    @property
+    def uid(self) -> str:
+        return self.obj.meta.uid
+
+    @property
+    def outcome(self) -> JobOutcome | None:
+        """How it has ended; None for one that has not."""
+        return "Complete" if self._true("Complete") else "Failed" if self._true("Failed") else None
+
+    @property
+    def ours(self) -> bool:
+        """Whether the fleet runs it at all."""
+        return self.spec.managed_by in _OWN
+
+    @property
+    def wants(self) -> bool:
+        """Whether it asks for the scheduler itself, whatever the queue of its namespace."""
+        return self.spec.queue is not None or self.spec.gang is not None or bool(self.spec.depends_on)
+
+    @property
+    def runs(self) -> bool:
+        """Whether it has Pods, or may have: some are assigned to a cluster. A suspended job keeps what is assigned, and makes
+        none."""
+        status = self.status
+        if status.active or status.terminating:
+            return True
+        if self.spec.suspend and self._true("Suspended"):
+            return False
+        return any(each.assigned for each in status.clusters)
+
+    def _true(self, condition: str) -> bool:
+        return any(each.type == condition and each.status == "True" for each in self.status.conditions)
+
+    @property
+    def given_up(self) -> set[str]:
+        """Unreachable clusters whose Pods the job has given up (``placement.onUnreachable: Replace``)."""
+        return {each.name for each in self.status.clusters if each.replaced and not each.reachable}
+
+    def gives_up(self, patience: int) -> bool:
+        """Whether it gives up a cluster that is unreachable for ``patience`` seconds."""
+        placement = self.spec.placement
+        return placement.on_unreachable == "Replace" and placement.unreachable_toleration_seconds <= patience
+
+    @property
+    def running(self) -> int:
+        """Pods that run; of a gang that is about to be complete, at least as many as it needs: none is missed that succeeds."""
+        spec, status = self.spec, self.status
+        least = spec.gang.min_available if spec.gang is not None else None
+        if least is None:
+            least = 1 if spec.parallelism is None else spec.parallelism
+        left = None if spec.completions is None else spec.completions - status.succeeded
+        return status.ready if left is None or left >= least else max(status.ready, least)
+
+    @property
+    def record(self) -> AdmissionRecord | None:
+        """``status.admission``; None where there is none, or none that can be read."""
+        return read_record(self.status.admission)
+
+    def demand(self, queue: str, priority: int) -> JobDemand:
+        """What it asks for. Raises ``UnreadableJob`` for resources that are no quantities."""
+        spec, meta = self.spec, self.obj.meta
+        gang, pod = spec.gang, spec.template.spec
+        at_once = 1 if spec.parallelism is None else spec.parallelism
+        pods = at_once if spec.completions is None else min(at_once, max(0, spec.completions - self.status.succeeded))
+        try:
+            requests = pod_requests(pod)
+            tolerations = msgspec.convert(pod.get("tolerations") or [], list[_PodToleration])
+        except Exception as error:  # law 12: the hub's server checks types of the template only
+            raise UnreadableJob(f"spec.template.spec: {message_of(error)}") from None
+        placement = spec.placement
+        return JobDemand(
+            meta.uid,
+            meta.namespace,
+            meta.name,
+            conditions.parse_time(meta.creation_timestamp) or 0.0,
+            pods,
+            requests,
+            queue,
+            priority,
+            pod.get("nodeSelector") or {},
+            tuple(TolerationSpec(each.key, each.operator, each.value, each.effect) for each in tolerations),
+            Rules(
+                placement.strategy,
+                tuple(placement.clusters),
+                placement.cluster_selector,
+                placement.max_clusters,
+                placement.max_pods_per_cluster,
+                placement.weights,
+                topology=gang.topology if gang is not None else "Any",
+            ),
+            min(pods, gang.min_available or pods) if gang is not None else 0,
+            float(gang.timeout_seconds) if gang is not None else None,
+            spec.active_deadline_seconds,
+            tuple(Dependency(each.job, each.condition) for each in spec.depends_on),
+        )
+
+
+def concerns(raw: bytes) -> bool:
+    """Whether a job may ask for the scheduler itself: cheap, and never wrong where it says no."""
+    return any(marker in raw for marker in _MARKERS)
+
+
+_TIMES = ("admittedAt", "notBefore")
+
+
+def read_record(status: Mapping[str, Any] | None) -> AdmissionRecord | None:
+    """``status.admission`` as a record. Never raises: what can't be read is none."""
+    if not status:
+        return None
+    plain = dict(status)
+    for name in _TIMES:
+        plain[name] = conditions.parse_time(plain.get(name)) or 0.0
+    try:
+        return msgspec.convert(plain, AdmissionRecord)
+    except msgspec.ValidationError:
+        return None
+
+
+def written_record(record: AdmissionRecord) -> dict[str, Any]:
+    """A record as ``status.admission``. Times are whole seconds, as in ``metav1.Time``; a wait is rounded up."""
+    plain: dict[str, Any] = msgspec.to_builtins(record)
+    for name in _TIMES:
+        if plain.get(name):
+            plain[name] = conditions.time_text(plain[name] + (0.999 if name == "notBefore" else 0.0))
+        else:
+            plain.pop(name, None)
+    return plain

@@ -1,0 +1,359 @@
+"""``SchedulerTerm``: one term of the scheduler: the jobs that take part, ``Admission``, and the writes of its decisions.
+
+It begins with nothing, is shown every job, and is thrown away when the permit ends or a write is fenced off: the next begins with
+what the hub has. A decision counts as soon as it is made, and until it is certain that it was not written: quota is never promised
+twice.
+"""
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Coroutine, Iterator
+from typing import Any
+
+import msgspec
+
+from raycp.base.clock import Clock
+from raycp.base.objects import Obj
+from raycp.kube.errors import Fenced, KubeError
+from raycp.scheduler.hub import HubJobs
+from raycp.scheduler.jobs import ScheduledJob, UnreadableJob
+from raycp.scheduler.queue_table import QueueTable
+from raycp.scheduler.writes import AdmissionWriter, WriteResult, meta_deleted
+from raycp.scheduling.admission import Admission
+from raycp.scheduling.admissions import AdmissionDecision, AdmissionRecord
+from raycp.scheduling.demand import JobDemand
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 64
+"""Decisions that one turn makes, and writes at a time."""
+
+EXPLAINED = 16
+"""Jobs that wait, and are told why, in one turn."""
+
+IDLE = 1.0
+"""Seconds until some more jobs are looked at, whether they still wait for what they were told; the longest time between turns."""
+
+AGAIN = 5.0
+"""Seconds until a job is considered again whose admission the API server has refused, or whose PriorityClass there is not."""
+
+
+class _Known(msgspec.Struct):
+    """A job that takes part. ``told``: the reason that it was last told for waiting."""
+
+    job: ScheduledJob
+    record: AdmissionRecord | None = None
+    told: str = ""
+
+
+class SchedulerTerm:
+    """See the module. ``woken`` is set when there may be something to decide."""
+
+    def __init__(self, hub: HubJobs, clock: Clock, queues: QueueTable, woken: asyncio.Event) -> None:
+        self.admission = Admission()
+        self.fenced = False
+        """Whether a write was refused since the permit has ended: this term is over."""
+        self.jobs: dict[str, _Known] = {}
+        self.targets: set[tuple[str, str]] = set()
+        """Jobs that others depend on: what has become of them matters, whether they have a queue or not."""
+        self._hub = hub
+        self._clock = clock
+        self._queues = queues
+        self._woken = woken
+        self._writer = AdmissionWriter(hub, clock)
+        self._listed: list[Obj] = []
+        self._seen: dict[str, int] = {}
+        self._writing: dict[str, asyncio.Task[None]] = {}
+        self._again: dict[str, float] = {}
+        self._untold: dict[str, None] = {}
+        self._priorities: dict[str, int] = {}
+        self._round: Iterator[str] = iter(())
+        self._rotated = 0.0
+
+    def knows(self, obj: Obj) -> bool:
+        """Whether what becomes of this job matters."""
+        return obj.meta.uid in self.jobs or (obj.meta.namespace, obj.meta.name) in self.targets
+
+    def listed(self, obj: Obj) -> None:
+        """A job of the first list; all of them are taken together (``take_listed``)."""
+        self._listed.append(obj)
+
+    def take_listed(self) -> None:
+        """The queues and clusters of this term are known now."""
+        listed, self._listed = self._listed, []
+        for obj in listed:
+            self.take(obj, gone=False)
+
+    def close(self) -> None:
+        """End the writes that are under way."""
+        for task in self._writing.values():
+            task.cancel()
+
+    def next_turn(self) -> float:
+        """Seconds until the next turn, if nothing happens."""
+        if self._untold and not self._writing:
+            return 0.0
+        now = self._clock.wall()
+        due = self.admission.next_wake(now)
+        return min(IDLE, max(0.0, due - now)) if due is not None else IDLE
+
+    def turn(self) -> None:
+        """Decide, and begin to write."""
+        now = self._clock.wall()
+        for uid in [uid for uid, at in self._again.items() if at <= now]:
+            del self._again[uid]
+            if (known := self.jobs.get(uid)) is not None:
+                self._submit(known, known.record)
+        room = AT_ONCE - len(self._writing)
+        if room <= 0:
+            return
+        for decision in self.admission.decide(now, room):
+            self._write(decision)
+        if now - self._rotated >= IDLE:
+            self._rotated = now
+            self._untold |= dict.fromkeys(self._next_round())
+        for uid in list(self._untold)[:EXPLAINED]:
+            del self._untold[uid]
+            self._tell(uid)
+
+    def _next_round(self) -> list[str]:
+        """Some more jobs, all of them in turn: what they wait for may be something else by now."""
+        found = list(itertools.islice(self._round, EXPLAINED))
+        if len(found) < EXPLAINED:
+            self._round = iter(list(self.jobs))
+        return found
+
+    # jobs
+
+    def take(self, obj: Obj, *, gone: bool, again: bool = False) -> None:
+        """One state of a job."""
+        uid, now = obj.meta.uid, self._clock.wall()
+        if gone:
+            self._seen.pop(uid, None)
+            self.jobs.pop(uid, None)
+            self.admission.finish(uid, "Deleted", now)
+            return
+        if not again and obj.rv and obj.rv <= self._seen.get(uid, 0):
+            return
+        try:
+            job = ScheduledJob(obj)
+        except UnreadableJob:
+            return  # its reconcile says so to the user
+        known = self.jobs.get(uid)
+        takes_part = job.ours and (job.wants or bool(self._queues.of(obj.meta.namespace)))
+        if known is None and (not takes_part or job.outcome is not None):
+            if (obj.meta.namespace, obj.meta.name) in self.targets:
+                self._bystander(job)
+            return
+        self._seen[uid] = obj.rv
+        if job.outcome is not None:
+            self.jobs.pop(uid, None)
+            self.admission.finish(uid, job.outcome, now)
+            return
+        if known is None:
+            known = self.jobs[uid] = _Known(job, self._first_record(job))
+            if job.spec.suspend and not job.runs and (known.record is None or known.record.state == "Pending"):
+                return
+            self._submit(known, known.record)
+        else:
+            changed = known.job.obj.version != obj.version
+            known.job = job
+            if changed and known.record is not None and known.record.state != "Pending":
+                self._submit(known, known.record)
+        self._follow(uid, known)
+
+    def _bystander(self, job: ScheduledJob) -> None:
+        """One that takes no part, and that others depend on: it holds nothing, and what it has reached counts."""
+        if job.outcome is None and not job.status.start_time:
+            return
+        meta, now = job.obj.meta, self._clock.wall()
+        self.admission.submit(JobDemand(meta.uid, meta.namespace, meta.name, 0.0, 0), AdmissionRecord("Admitted"), now)
+        if job.outcome is not None:
+            self.admission.finish(meta.uid, job.outcome, now)
+
+    def _first_record(self, job: ScheduledJob) -> AdmissionRecord | None:
+        """What is known of a job that is met for the first time. One that has started without the scheduler is admitted as it
+        stands."""
+        if job.record is not None or not job.status.start_time or job.wants:
+            return job.record
+        clusters = {each.name: each.active for each in job.status.clusters if each.active}
+        return AdmissionRecord("Admitted", self._queue(job), clusters=clusters, reason="Started", message="it ran already")
+
+    def _follow(self, uid: str, known: _Known) -> None:
+        """What its newest state says of Pods."""
+        job, record, now = known.job, known.record, self._clock.wall()
+        if record is not None and record.state == "Evicting":
+            if not job.runs and uid not in self._writing:
+                known.record = self.admission.evicted(uid, now) or known.record
+                self._untold[uid] = None
+        elif record is not None and record.state == "Admitted":
+            if job.spec.suspend:
+                if not job.runs and uid not in self._writing:
+                    self._release(uid, known)
+            else:
+                for name in job.given_up & record.clusters.keys():
+                    self.admission.cluster_lost(name, now, self._given_up_with(job))
+                self.admission.pods(uid, job.running, now)
+        elif job.spec.suspend or meta_deleted(job.obj):
+            self.admission.finish(uid, "Deleted", now)
+        else:
+            self._submit(known, None)
+
+    def _given_up_with(self, job: ScheduledJob) -> set[str]:
+        """The jobs that give a lost cluster up when ``job`` does: all at once, so that what is left goes to them in order, not to
+        the one whose reconcile was first."""
+        patience = job.spec.placement.unreachable_toleration_seconds
+        return {uid for uid, known in self.jobs.items() if known.job.gives_up(patience)}
+
+    def _queue(self, job: ScheduledJob) -> str:
+        return job.spec.queue or self._queues.of(job.obj.meta.namespace)
+
+    def _submit(self, known: _Known, record: AdmissionRecord | None) -> None:
+        job = known.job
+        name = job.spec.priority_class_name
+        priority = job.spec.priority or 0
+        if name is not None:
+            if name not in self._priorities:
+                self._spawn(job.uid, self._find_priority(job.uid, name))
+                if record is None or record.state == "Pending":
+                    return
+            priority = self._priorities.get(name, record.priority if record is not None else 0)
+        try:
+            demand = job.demand(self._queue(job), priority)
+        except UnreadableJob as error:
+            log.warning("job %s/%s is not scheduled: %s", job.obj.meta.namespace, job.obj.meta.name, error)
+            return
+        for each in demand.depends_on:
+            target = (demand.namespace, each.job)
+            if target not in self.targets:
+                self.targets.add(target)
+                if (other := self._hub.cached(*target)) is not None:
+                    self.take(other, gone=False)
+        self.admission.submit(demand, record, self._clock.wall())
+        if record is None or record.state == "Pending":
+            self._untold.setdefault(job.uid, None)
+
+    # writes
+
+    def _spawn(self, uid: str, work: Coroutine[Any, Any, None]) -> None:
+        if uid in self._writing:
+            work.close()
+            return
+        task = asyncio.get_running_loop().create_task(work)
+        self._writing[uid] = task
+
+        def ended(done: asyncio.Task[None]) -> None:
+            if self._writing.get(uid) is done:
+                del self._writing[uid]
+            if not done.cancelled() and (error := done.exception()) is not None:
+                if not isinstance(error, Fenced):
+                    log.error("the scheduler's work on job %s has failed", uid, exc_info=error)
+                self.fenced = True  # the next term begins with what the hub has
+            self._woken.set()
+
+        task.add_done_callback(ended)
+
+    async def _find_priority(self, uid: str, name: str) -> None:
+        try:
+            value = await self._hub.priority_of(name)
+        except KubeError:
+            value = None
+        if value is None:
+            self._again[uid] = self._clock.wall() + AGAIN
+            known = self.jobs.get(uid)
+            if known is not None and known.told != "NoPriorityClass":
+                message = f"there is no PriorityClass {name} on the hub"
+                record = AdmissionRecord("Pending", self._queue(known.job), reason="NoPriorityClass", message=message)
+                outcome, newest = await self._writer.write(known.job.obj, record, insist=False)
+                if outcome is WriteResult.YES and newest is not None:
+                    known.told = record.reason
+                    self._hub.wake(newest)
+            return
+        self._priorities[name] = value
+        self._again[uid] = 0.0
+
+    def _write(self, decision: AdmissionDecision) -> None:
+        uid = decision.uid
+        known = self.jobs.get(uid)
+        if known is None:
+            self.admission.withdraw(uid, self._clock.wall())
+            return
+        before = self._writing.pop(uid, None)
+        self._spawn(uid, self._written(uid, known, decision, before))
+
+    async def _written(self, uid: str, known: _Known, decision: AdmissionDecision, before: "asyncio.Task[None] | None") -> None:
+        if before is not None:
+            await asyncio.wait([before])
+        outcome, newest = await self._writer.write(known.job.obj, decision.record)
+        now = self._clock.wall()
+        if outcome is WriteResult.YES:
+            known.record, known.told = decision.record, ""
+            if newest is not None:
+                self._hub.wake(newest)
+                asyncio.get_running_loop().call_soon(self._retake, newest)
+            return
+        self.admission.withdraw(uid, now)
+        if outcome is WriteResult.GONE or newest is None:
+            asyncio.get_running_loop().call_soon(self._drop, uid)
+        elif outcome is WriteResult.REFUSED:
+            self.admission.finish(uid, "Deleted", now)
+            self._again[uid] = now + AGAIN
+        else:
+            asyncio.get_running_loop().call_soon(self._retake, newest)
+
+    def _retake(self, obj: Obj) -> None:
+        if obj.meta.uid in self.jobs:
+            self.take(obj, gone=False, again=obj.rv >= self._seen.get(obj.meta.uid, 0))
+            self._woken.set()
+
+    def _drop(self, uid: str) -> None:
+        if self.jobs.pop(uid, None) is not None:
+            self.admission.finish(uid, "Deleted", self._clock.wall())
+
+    def _release(self, uid: str, known: _Known) -> None:
+        """A suspended job without Pods holds quota until its status says that it holds none: it may be resumed any moment."""
+        record = AdmissionRecord("Pending", self._queue(known.job), reason="Suspended", message="the job is suspended")
+
+        async def release() -> None:
+            outcome, newest = await self._writer.write(known.job.obj, record, insist=False)
+            if outcome is WriteResult.YES:
+                known.record = record
+                self.admission.finish(uid, "Deleted", self._clock.wall())
+            if newest is not None:
+                asyncio.get_running_loop().call_soon(self._retake, newest)
+
+        self._spawn(uid, release())
+
+    def _tell(self, uid: str) -> None:
+        """Write why a job waits, where that is not what it was told last."""
+        known = self.jobs.get(uid)
+        if known is None or uid in self._writing or (known.record is not None and known.record.state != "Pending"):
+            return
+        found = self.admission.explain(uid, self._clock.wall())
+        if found is None or found.state != "Pending" or found.reason in ("", "NotConsidered", known.told):
+            return
+        known.told = found.reason
+        base = known.record or AdmissionRecord("Pending")
+        record = msgspec.structs.replace(
+            base,
+            state="Pending",
+            queue=found.queue,
+            clusters={},
+            node_selector={},
+            flavor="",
+            admitted_at=0.0,
+            reason=found.reason,
+            message=found.message,
+        )
+
+        async def tell() -> None:
+            outcome, newest = await self._writer.write(known.job.obj, record, insist=False)
+            if outcome is WriteResult.YES and newest is not None:
+                known.record = record
+                self._hub.wake(newest)
+            else:
+                known.told = ""
+                self._untold[uid] = None
+
+        self._spawn(uid, tell())

@@ -1,0 +1,440 @@
+"""``Admission``: which job runs next, and where. A state machine without input and output.
+
+The rules:
+
+1. The next job is one of the queue whose weighted dominant share is least (``quota``), of that queue the one of highest priority,
+of
+   those the oldest (``lines``).
+2. It is admitted if its queue has quota for it and the fleet has room (``attempts``): all of its Pods, or at least
+``min_available``.
+3. Else jobs make way for it, if there are any that have to (``preemption``); else room is kept for it (``reservations``), and
+others
+   of its queue may pass it only as far as that delays nothing.
+4. A gang that has too few Pods, for longer than its ``ready_timeout``, goes whole and waits again, each time longer. A job that is
+   preempted, or whose cluster is lost, waits again where it stood before.
+"""
+
+import math
+from collections.abc import Container, Iterable
+from typing import Literal
+
+from msgspec.structs import replace
+
+from raycp.scheduling.admissions import AdmissionDecision, AdmissionRecord, JobExplanation
+from raycp.scheduling.attempts import Fit, Misfit, attempt
+from raycp.scheduling.capacity import CapacitySummary
+from raycp.scheduling.demand import JobDemand
+from raycp.scheduling.dependencies import DependencyGraph
+from raycp.scheduling.eviction import Timers, backed_off, evicting
+from raycp.scheduling.explanation import explained, queue_states
+from raycp.scheduling.lines import JobEntry, QueueLine
+from raycp.scheduling.model import Candidate
+from raycp.scheduling.preemption import victims
+from raycp.scheduling.queues import QueueSpec, QueueStatus
+from raycp.scheduling.reservations import Reservations
+from raycp.scheduling.state import AdmissionState
+
+JobOutcome = Literal["Complete", "Failed", "Deleted"]
+
+RESERVED = 60.0
+"""Seconds for which room is kept for admitted Pods that no summary shows. Longer than a creation takes, and a summary's way
+here."""
+
+SCANNED = 256
+"""Jobs of a queue that are looked at behind a head that waits, where they are alike."""
+
+PASSING = 32
+"""Of those, the ones that are tried: one of each kind, and shorter ones of the same kind."""
+
+_PENDING = AdmissionRecord("Pending")
+
+
+class Admission:
+    """The state: queues, clusters, jobs that wait and jobs that run. Events change it; ``decide`` answers.
+
+    A decision is in force as soon as it is returned. If it can't be written, ``withdraw`` takes it back. Times are Unix seconds,
+    from one clock; an event is never refused for being late or told twice. Not for several threads.
+    """
+
+    def __init__(self) -> None:
+        self._state = AdmissionState()
+        self._lines: dict[str, QueueLine] = {"": QueueLine()}
+        self._jobs: dict[str, JobEntry] = {}
+        self._uids: dict[str, str] = {}
+        self._ended: dict[str, str] = {}
+        """Jobs that have ended and are not deleted: uid to key."""
+        self._graph = DependencyGraph()
+        self._plans = Reservations(self._state)
+        self._timers = Timers()
+        self._outbox: list[AdmissionDecision] = []
+        self._misfits: dict[tuple[str, bytes], Misfit] = {}
+        """What does not fit until room or quota becomes free, by queue and kind of job."""
+        self._hopeless: dict[tuple[str, bytes], Misfit] = {}
+        """What does not fit until nodes or quotas change."""
+
+    # events
+
+    def set_queues(self, queues: Iterable[QueueSpec], now: float) -> None:
+        """These are the queues now. Jobs of a queue that is gone wait; those that run stay and are charged to nobody."""
+        for uid in list(self._plans.plans):
+            self._plans.drop(uid)
+        self._state.ledger.set_queues(queues)
+        self._lines = {name: QueueLine() for name in self._state.ledger.queues}
+        for entry in self._jobs.values():
+            if entry.record.state == "Pending":
+                self._enqueue(entry, now)
+        self._hopeless.clear()
+        self._freed()
+
+    def set_cluster(self, cluster: Candidate, capacity: CapacitySummary | None, now: float) -> None:
+        """A cluster has joined or changed. ``capacity`` None: not known, no limit. An unreachable one gets no new Pods."""
+        state = self._state
+        old = state.rooms.get(cluster.name)
+        known = state.candidates.get(cluster.name)
+        if known == cluster and (old.summary if old is not None else None) == capacity:
+            return
+        self._hopeless.clear()
+        state.set_candidate(cluster)
+        self._plans.mark_stale(cluster.name)
+        state.set_capacity(cluster.name, capacity, now)
+        self._freed()
+
+    def remove_cluster(self, name: str, now: float) -> None:
+        """The cluster has left the fleet."""
+        self._plans.mark_stale(name)
+        self._state.remove_candidate(name)
+        self._state.set_capacity(name, None, now)
+        self._hopeless.clear()
+        self._freed()
+
+    def submit(self, job: JobDemand, record: AdmissionRecord | None, now: float) -> None:
+        """A job is there, or has changed. ``record``: its ``status.admission``, from which a new scheduler rebuilds its state;
+        ignored
+        for a job that is known. What an admitted job holds does not change with it."""
+        entry = self._jobs.get(job.uid)
+        if entry is not None and entry.demand == job:
+            return
+        self._graph.add(job)
+        if entry is None:
+            entry = self._jobs[job.uid] = JobEntry(job, record or _PENDING)
+            self._uids[job.key] = job.uid
+            self._apply(entry, entry.record, now)
+        elif entry.record.state == "Pending":
+            self._leave(entry)
+            entry.demand, entry.kind = job, b""
+            self._enqueue(entry, now)
+        else:
+            self._state.change(entry, job)
+        for key in self._graph.downstream(job.key):
+            self._wake(key, now)  # a cycle may have come into being
+
+    def finish(self, uid: str, outcome: JobOutcome, now: float) -> None:
+        """A job has ended or is deleted: its quota and room are free. Of a job that ends, tell its deletion too."""
+        entry = self._jobs.pop(uid, None)
+        key = entry.demand.key if entry is not None else self._ended.get(uid)
+        if key is None:
+            return
+        if entry is not None:
+            self._uids.pop(key, None)
+            self._leave(entry)
+            self._outbox = [each for each in self._outbox if each.uid != uid]
+            if entry.record.state != "Pending":
+                self._state.drop(entry)
+                self._freed()
+        if outcome == "Deleted":
+            self._ended.pop(uid, None)
+            woken = self._graph.remove(key)
+        else:
+            self._ended[uid] = key
+            woken = self._graph.reached(key, outcome)
+        for other in woken:
+            self._wake(other, now)
+
+    def pods(self, uid: str, running: int, now: float) -> None:
+        """``running`` Pods of an admitted job run or have succeeded. A gang that had enough and has too few for longer than its
+        ``ready_timeout`` (at once, without one) is evicted."""
+        entry = self._jobs.get(uid)
+        if entry is None or entry.record.state != "Admitted":
+            return
+        if running:
+            for key in self._graph.reached(entry.demand.key, "Started"):
+                self._wake(key, now)
+        if running >= entry.demand.min_available:
+            entry.ready, entry.recover_by = True, None
+        elif entry.ready and entry.recover_by is None:
+            entry.recover_by = now + (entry.demand.ready_timeout or 0.0)
+            self._timers.at(entry.recover_by, uid)
+
+    def cluster_lost(self, name: str, now: float, uids: Container[str] | None = None) -> None:
+        """The Pods of a cluster are given up, of all jobs or of ``uids``: gangs with too few left are evicted, others move."""
+        for entry in sorted(self._state.running.values(), key=lambda each: each.rank):
+            record = entry.record
+            lost = record.clusters.get(name, 0)
+            if not lost or record.state != "Admitted" or (uids is not None and entry.uid not in uids):
+                continue
+            left = {cluster: count for cluster, count in record.clusters.items() if cluster != name}
+            if not left or sum(left.values()) < entry.demand.min_available:
+                message = f"cluster {name} is lost, with {lost} of {lost + sum(left.values())} Pods"
+                self._evict(entry, evicting(record, "ClusterUnreachable", message, None), now)
+                continue
+            shape = self._state.shape(entry.demand, record.node_selector)
+            found = self._state.place(entry.demand, shape, lost, now, existing=left, without=name)
+            for cluster, count in found.assigned.items():
+                left[cluster] = left.get(cluster, 0) + count
+            self._decided(entry, "Move", replace(record, clusters=left), now)
+        self._freed()
+
+    def evicted(self, uid: str, now: float) -> AdmissionRecord | None:
+        """The Pods of an evicted or preempted job are gone: quota and room are free, the job waits again, where it stood before.
+        Returns the record that is to be written; None if it was not being evicted."""
+        entry = self._jobs.get(uid)
+        if entry is None or entry.record.state != "Evicting":
+            return None
+        record = entry.record
+        pending = AdmissionRecord(
+            "Pending", requeues=record.requeues, not_before=record.not_before, reason=record.reason, message=record.message
+        )
+        self._apply(entry, pending, now)
+        self._freed()
+        return pending
+
+    def withdraw(self, uid: str, now: float) -> None:
+        """The last decision on the job could not be written, and is void."""
+        entry = self._jobs.get(uid)
+        if entry is not None and entry.previous is not entry.record:
+            self._apply(entry, entry.previous, now)
+            self._freed()
+
+    # decisions
+
+    def decide(self, now: float, limit: int = 100) -> list[AdmissionDecision]:
+        """At most ``limit`` decisions, the most urgent first (more only where one needs several jobs to make way). Fewer: nothing
+        more
+        can be decided until an event, or ``next_wake``."""
+        for uid in self._timers.due(now):
+            self._timer(uid, now)
+        out, self._outbox = self._outbox[:limit], self._outbox[limit:]
+        for plan in self._plans.stale():
+            self._plans.foresee(plan.entry, plan.flavor, now, list(self._state.leaving.values()) if plan.preempts else [])
+        self._plans.settle()  # of quota that has become free since, those come first for whom some is kept
+        ledger = self._state.ledger
+        while len(out) < limit:
+            open_lines = [name for name, line in self._lines.items() if not line.settled and len(line)]
+            if not open_lines:
+                break
+            name = min(open_lines, key=lambda each: (ledger.share(each), self._lines[each].head_rank()))
+            decisions = self._serve(name, now) if ledger.queues[name].stop == "None" else []
+            if not decisions:
+                self._lines[name].settled = True
+            out += decisions
+        return out
+
+    def next_wake(self, now: float) -> float | None:
+        """When to call ``decide`` even without an event: the end of a backoff, a timeout, or a reservation."""
+        return self._timers.first()
+
+    def explain(self, uid: str, now: float) -> JobExplanation | None:
+        """Why the job waits, or where it runs; None if it is not known."""
+        entry = self._jobs.get(uid)
+        if entry is None:
+            return None
+        return explained(self._state, self._lines.get(entry.line), self._plans.of(uid), entry, now)
+
+    def queue_status(self) -> list[QueueStatus]:
+        """All queues, by name; the one without quotas, of jobs that belong to no queue, has an empty name."""
+        return queue_states(self._state, self._lines)
+
+    def capacity(self) -> list[CapacitySummary]:
+        """What the clusters have, by name."""
+        return [room.summary for _, room in sorted(self._state.rooms.items())]
+
+    def over_quota(self) -> list[tuple[str, str, str]]:
+        """(queue or cohort, flavor, resource) of which more is used than there is: only where quota was taken away."""
+        return self._state.ledger.excess()
+
+    # one queue
+
+    def _serve(self, name: str, now: float) -> list[AdmissionDecision]:
+        """Decisions on the first of its jobs on which there is something to decide."""
+        head: JobEntry | None = None
+        strict = self._state.ledger.queues[name].strategy == "StrictFIFO"
+        failed: dict[bytes, float] = {}
+        for entry in self._lines[name].first(SCANNED):
+            kind, lasts = entry.equals(), entry.demand.active_deadline or math.inf
+            if head is not None and kind in failed and lasts >= failed[kind]:
+                continue  # one like it, and no longer, could not run either
+            if len(failed) >= PASSING:
+                break
+            failed[kind] = lasts
+            found = self._try(name, entry, head, now)
+            if isinstance(found, AdmissionDecision):
+                return [found]
+            entry.wait(found.reason, found.message)
+            if head is not None or found.hopeless:
+                continue
+            self._plans.only(entry)
+            decisions = self._make_way(name, entry, now)
+            if decisions:
+                return decisions
+            if self._plan(name, entry, found, now):
+                head = entry
+                if strict:
+                    break
+        return []
+
+    def _try(self, name: str, entry: JobEntry, head: JobEntry | None, now: float) -> AdmissionDecision | Misfit:
+        """Admit it if it fits, and delays no ``head`` before it."""
+        key = (name, entry.equals())
+        if (hopeless := self._hopeless.get(key)) is not None:
+            return hopeless
+        with self._plans.lifted(entry, now) as some:
+            known = self._misfits.get(key)
+            if known is not None and not some:
+                return known
+            plan = self._plans.passed_by(entry, head, now)
+            found = attempt(self._state, name, entry.demand, now, without=plan.flavor.name if plan is not None else None)
+            if isinstance(found, Fit) and not (plan is not None and plan.nodes.keys() & found.clusters.keys()):
+                return self._admit(entry, found, now)
+            if isinstance(found, Misfit) and plan is None:
+                if found.hopeless:
+                    self._hopeless[key] = found
+                elif not some:
+                    self._misfits[key] = found
+                return found
+            assert head is not None
+            return Misfit("BehindHead", f"{head.demand.key} is before it, and must not wait longer because of it")
+
+    def _admit(self, entry: JobEntry, fit: Fit, now: float) -> AdmissionDecision:
+        job, old = entry.demand, entry.record
+        record = AdmissionRecord(
+            "Admitted", entry.line, fit.flavor.name, fit.clusters, fit.flavor.node_labels, job.priority, now, old.requeues
+        )
+        self._apply(entry, record, now)
+        return AdmissionDecision("Admit", entry.uid, record)
+
+    def _make_way(self, name: str, entry: JobEntry, now: float) -> list[AdmissionDecision]:
+        """Preempt others for it, once."""
+        with self._plans.lifted(entry, now):
+            found = victims(self._state, name, entry.demand, now)
+        if found is None:
+            return []
+        flavor, chosen = found
+        out = []
+        for victim in chosen:
+            own = victim.record.queue == name
+            reason = "InClusterQueue" if own else "InCohortReclamation"
+            message = f"preempted by {entry.demand.key} (priority {entry.demand.priority})"
+            record = evicting(victim.record, reason, message, None)
+            self._apply(victim, record, now)
+            out.append(AdmissionDecision("Preempt", victim.uid, record, entry.uid))
+        plan = self._plans.of(entry.uid)
+        if plan is None or out or plan.stale:
+            self._plans.foresee(entry, flavor, now, list(self._state.leaving.values()))
+        entry.wait("Preempting", f"waits for {len(self._state.leaving)} jobs that make way")
+        return out
+
+    def _plan(self, name: str, entry: JobEntry, misfit: Misfit, now: float) -> bool:
+        """Keep room for the head. False: it can't ever run with the present nodes, and is in nobody's way."""
+        old = self._plans.of(entry.uid)
+        waits = old is not None and old.preempts and self._state.leaving
+        if old is not None and (waits or (not old.preempts and (old.start is None or old.start > now))):
+            return True
+        for flavor in self._state.ledger.flavors(name):
+            if self._plans.foresee(entry, flavor, now, []) is not None:
+                return True
+        none = Misfit("NoClusterFit", f"{misfit.message}; it would not fit if nothing else ran", hopeless=True)
+        self._hopeless[name, entry.equals()] = none
+        entry.wait(none.reason, none.message)
+        return False
+
+    # the state of a job
+
+    def _apply(self, entry: JobEntry, record: AdmissionRecord, now: float) -> None:
+        """Make ``record`` the job's state."""
+        self._out_of_line(entry)
+        if entry.uid in self._state.running and record.state != "Pending":
+            entry.previous = entry.record
+            self._state.replace(entry, record)
+            return
+        self._state.drop(entry)
+        entry.previous, entry.record = entry.record, record
+        if record.state == "Pending":
+            entry.ready, entry.ready_by, entry.recover_by, entry.seen = False, None, None, set()
+            self._plans.drop(entry.uid)
+            self._enqueue(entry, now)
+            return
+        entry.line = record.queue
+        entry.reserved_until = now + RESERVED
+        self._timers.at(entry.reserved_until, entry.uid)
+        if entry.demand.ready_timeout is not None and entry.demand.min_available:
+            entry.ready_by = now + entry.demand.ready_timeout  # after a restart, nothing is known of its Pods yet
+            self._timers.at(entry.ready_by, entry.uid)
+        self._state.take(entry)
+        self._plans.drop(entry.uid)
+
+    def _decided(self, entry: JobEntry, kind: Literal["Evict", "Move"], record: AdmissionRecord, now: float) -> None:
+        self._apply(entry, record, now)
+        self._outbox.append(AdmissionDecision(kind, entry.uid, record))
+
+    def _evict(self, entry: JobEntry, record: AdmissionRecord, now: float) -> None:
+        self._decided(entry, "Evict", record, now)
+
+    def _leave(self, entry: JobEntry) -> None:
+        self._out_of_line(entry)
+        self._plans.drop(entry.uid)
+
+    def _out_of_line(self, entry: JobEntry) -> None:
+        line = self._lines.get(entry.line)
+        if line is not None:
+            line.remove(entry)
+
+    def _enqueue(self, entry: JobEntry, now: float) -> None:
+        """To its queue, or to wait for what is in its way."""
+        job = entry.demand
+        name = job.queue or self._state.ledger.queue_of(job.namespace)
+        entry.line = name
+        if entry.record.not_before > now:
+            entry.wait("Backoff", f"{entry.record.reason}: {entry.record.message}")
+            self._timers.at(entry.record.not_before, entry.uid)
+        elif (obstacle := self._graph.obstacle(job)) is not None:
+            entry.wait(*obstacle)
+        elif name not in self._lines:
+            entry.wait("NoQueue", f"there is no queue {name}")
+        else:
+            entry.wait("NotConsidered", "")
+            self._lines[name].add(entry)
+
+    def _wake(self, key: str, now: float) -> None:
+        """What a job depends on has changed."""
+        entry = self._jobs.get(self._uids.get(key, ""))
+        if entry is not None and entry.record.state == "Pending":
+            self._leave(entry)
+            self._enqueue(entry, now)
+
+    def _timer(self, uid: str, now: float) -> None:
+        entry = self._jobs.get(uid)
+        if entry is None:
+            return
+        record, job = entry.record, entry.demand
+        if record.state == "Pending":
+            if entry.reason == "Backoff" and record.not_before <= now:
+                self._enqueue(entry, now)
+            return
+        if entry.reserved_until <= now:
+            freed = [cluster for cluster in record.clusters if self._state.occupy(entry, cluster, now)]
+            if freed:
+                self._freed()
+        if record.state != "Admitted" or not job.min_available:
+            return
+        if entry.recover_by is not None and entry.recover_by <= now:
+            message = f"fewer than {job.min_available} Pods run"
+            self._evict(entry, evicting(record, "GangBroken", message, backed_off(record.requeues, now)), now)
+        elif not entry.ready and entry.ready_by is not None and entry.ready_by <= now:
+            message = f"{job.min_available} Pods did not run within {job.ready_timeout or 0:g} s"
+            self._evict(entry, evicting(record, "PodsReadyTimeout", message, backed_off(record.requeues, now)), now)
+
+    def _freed(self) -> None:
+        """What did not fit may fit now."""
+        self._misfits.clear()
+        for line in self._lines.values():
+            line.settled = False

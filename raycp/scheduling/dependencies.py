@@ -1,0 +1,97 @@
+"""``DependencyGraph``: which jobs wait for which (``dependsOn``)."""
+
+from typing import Literal
+
+from raycp.scheduling.demand import JobDemand
+
+Milestone = Literal["Started", "Complete", "Failed"]
+
+
+class DependencyGraph:
+    """Jobs by ``namespace/name``: what they depend on, and what they have reached.
+
+    What a job has reached is remembered until it is deleted: a job that comes later can depend on one that has ended.
+    """
+
+    def __init__(self) -> None:
+        self._edges: dict[str, JobDemand] = {}
+        self._reached: dict[str, set[str]] = {}
+        self._dependents: dict[str, set[str]] = {}
+
+    def add(self, job: JobDemand) -> None:
+        """A job is there."""
+        self._unlink(job.key)
+        self._reached.setdefault(job.key, set())
+        if job.depends_on:
+            self._edges[job.key] = job
+            for each in job.depends_on:
+                self._dependents.setdefault(f"{job.namespace}/{each.job}", set()).add(job.key)
+
+    def remove(self, key: str) -> set[str]:
+        """A job is no longer there. Returns the jobs that depend on it, also by way of others: a cycle may be gone."""
+        self._unlink(key)
+        self._reached.pop(key, None)
+        return self.downstream(key)
+
+    def downstream(self, key: str) -> set[str]:
+        """The jobs that depend on it, also by way of others."""
+        found: set[str] = set()
+        stack = [key]
+        while stack:
+            new = self._dependents.get(stack.pop(), set()) - found
+            found |= new
+            stack += new
+        return found
+
+    def _unlink(self, key: str) -> None:
+        job = self._edges.pop(key, None)
+        for each in job.depends_on if job is not None else ():
+            name = f"{job.namespace}/{each.job}" if job is not None else ""
+            others = self._dependents.get(name)
+            if others is not None:
+                others.discard(key)
+                if not others:
+                    del self._dependents[name]
+
+    def reached(self, key: str, milestone: Milestone) -> set[str]:
+        """A job has got there. Returns the jobs that depend on it directly."""
+        self._reached.setdefault(key, set()).add(milestone)
+        return set(self._dependents.get(key, ()))
+
+    def obstacle(self, job: JobDemand) -> tuple[Literal["DependsOn", "DependencyFailed", "DependencyCycle"], str] | None:
+        """(reason, message) why the job has to wait; None if nothing is in its way."""
+        if not job.depends_on:
+            return None
+        cycle = self.cycle(job.key)
+        if cycle:
+            return "DependencyCycle", f"jobs wait for each other: {' -> '.join(cycle)}; remove one dependsOn"
+        for each in job.depends_on:
+            key = f"{job.namespace}/{each.job}"
+            reached = self._reached.get(key, set())
+            if each.condition in reached:
+                continue
+            ended = reached & {"Complete", "Failed"}
+            if ended:
+                return "DependencyFailed", f"job {key} has ended as {', '.join(sorted(ended))}, and not as {each.condition}"
+            missing = "" if key in self._reached else ", which does not exist"
+            return "DependsOn", f"waits for job {key}{missing}: {each.condition}"
+        return None
+
+    def cycle(self, start: str) -> list[str]:
+        """The names along a cycle through ``start``, ``start`` at both ends; empty if there is none."""
+        came: dict[str, str] = {}
+        stack = [start]
+        while stack:
+            at = stack.pop()
+            job = self._edges.get(at)
+            for each in job.depends_on if job is not None else ():
+                key = f"{job.namespace}/{each.job}" if job is not None else ""
+                if key == start:
+                    path = [at]
+                    while path[-1] != start:
+                        path.append(came[path[-1]])
+                    return [*reversed(path), start]
+                if key not in came:
+                    came[key] = at
+                    stack.append(key)
+        return []

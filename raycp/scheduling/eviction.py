@@ -1,0 +1,46 @@
+"""When a job is evicted, and how long it waits then (Kueue's ``waitForPodsReady.requeuingStrategy``)."""
+
+import heapq
+from collections.abc import Iterator
+
+from msgspec.structs import replace
+
+from raycp.scheduling.admissions import AdmissionRecord
+
+BACKOFF = 60.0
+"""Seconds that a gang waits after its first eviction for too few Pods; doubled with each."""
+
+LONGEST = 3600.0
+"""The longest such wait."""
+
+
+def backed_off(requeues: int, now: float) -> float:
+    """When a job that was evicted ``requeues`` times before may be tried again."""
+    return now + min(LONGEST, BACKOFF * 2.0 ** min(requeues, 20))
+
+
+def evicting(record: AdmissionRecord, reason: str, message: str, not_before: float | None) -> AdmissionRecord:
+    """The record of a job whose Pods are to go. ``not_before``: it is tried again no earlier; None: as soon as they are gone."""
+    if not_before is None:
+        return replace(record, state="Evicting", reason=reason, message=message, not_before=0.0)
+    return replace(record, state="Evicting", reason=reason, message=message, not_before=not_before, requeues=record.requeues + 1)
+
+
+class Timers:
+    """Jobs that have to be looked at at some time."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, str]] = []
+
+    def at(self, time: float, uid: str) -> None:
+        """Look at the job then."""
+        heapq.heappush(self._heap, (time, uid))
+
+    def due(self, now: float) -> Iterator[str]:
+        """Those whose time has come; each is told once."""
+        while self._heap and self._heap[0][0] <= now:
+            yield heapq.heappop(self._heap)[1]
+
+    def first(self) -> float | None:
+        """The next time."""
+        return self._heap[0][0] if self._heap else None

@@ -1,0 +1,218 @@
+"""``ClusterRoom``: the free room of a cluster while decisions are made: who was given which nodes, exactly undone.
+
+A summary tells nodes apart by their free room only, so that nodes with equal room are exchangeable; a node that something was given
+of is remembered by itself. ``room`` is cached until something changes.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from weakref import WeakValueDictionary
+
+from raycp.base.quantities import UNBOUNDED
+from raycp.scheduling.capacity import CapacitySummary, NodeGroup
+from raycp.scheduling.labels import TolerationSpec
+
+Vector = tuple[int, ...]
+
+
+class PodShape:
+    """What all Pods of a job need of a node. Equal shapes are one object (``PodShape.of``)."""
+
+    __slots__ = ("__weakref__", "node_selector", "requests", "tolerations")
+    _known: "WeakValueDictionary[object, PodShape]" = WeakValueDictionary()
+
+    def __init__(
+        self, requests: Mapping[str, int], node_selector: Mapping[str, str], tolerations: tuple[TolerationSpec, ...]
+    ) -> None:
+        self.requests, self.node_selector, self.tolerations = dict(requests), dict(node_selector), tolerations
+
+    @classmethod
+    def of(
+        cls, requests: Mapping[str, int], node_selector: Mapping[str, str], tolerations: tuple[TolerationSpec, ...]
+    ) -> "PodShape":
+        """The one with these."""
+        key = (frozenset(requests.items()), frozenset(node_selector.items()), tolerations)
+        found = cls._known.get(key)
+        if found is None:
+            found = cls._known[key] = cls(requests, node_selector, tolerations)
+        return found
+
+
+class _Group:
+    """Nodes of one shape. ``fresh``: untouched ones by free room; ``touched``: the others, likewise."""
+
+    __slots__ = ("fresh", "group", "names", "touched")
+
+    def __init__(self, group: NodeGroup) -> None:
+        self.group = group
+        self.names = tuple(group.allocatable)
+        self.fresh: Counter[Vector] = Counter()
+        for each in group.bins:
+            self.fresh[tuple(each.free.get(name, 0) for name in self.names)] += each.nodes
+        self.touched: dict[Vector, dict[GrantedNode, None]] = {}
+
+
+class GrantedNode:
+    """A node that something was given of."""
+
+    __slots__ = ("free", "home", "kept")
+
+    def __init__(self, home: _Group, free: Vector) -> None:
+        self.home, self.free = home, free
+        self.kept = False
+
+    def show(self) -> None:
+        """It may be given out."""
+        self.home.touched.setdefault(self.free, {})[self] = None
+
+    def hide(self) -> None:
+        """It may not."""
+        peers = self.home.touched.get(self.free)
+        if peers is not None:
+            peers.pop(self, None)
+            if not peers:
+                del self.home.touched[self.free]
+
+    def shift(self, need: tuple[tuple[int, int], ...], times: int) -> None:
+        """Add ``times`` Pods' need to what is free."""
+        self.hide()
+        free = list(self.free)
+        for at, amount in need:
+            free[at] += times * amount
+        self.free = tuple(free)
+        if not self.kept:
+            self.show()
+
+
+Need = tuple[tuple[int, int], ...]
+Grant = list[tuple[GrantedNode, Need, int]]
+"""What a job was given: nodes, and how many Pods of it on each."""
+
+
+class ClusterRoom:
+    """One cluster. Grants are by any key, one for each. ``changed`` is called whenever its room has changed."""
+
+    def __init__(self, summary: CapacitySummary, changed: Callable[[], None] = lambda: None) -> None:
+        self.summary = summary
+        self._on_change = changed
+        self._unknown = frozenset(summary.unknown_labels)
+        self._groups = [_Group(group) for group in summary.groups]
+        self._needs: dict[tuple[int, PodShape], Need | None] = {}
+        self._room: dict[PodShape, int] = {}
+        self._grants: dict[str, Grant] = {}
+        for number, pods in enumerate(summary.pending):
+            self.grant(f"pending/{number}", PodShape.of(pods.requests, {}, ()), pods.count)
+
+    def room(self, shape: PodShape) -> int:
+        """How many more such Pods fit."""
+        found = self._room.get(shape)
+        if found is None:
+            found = self._room[shape] = sum(fit * nodes for fit, nodes, *_ in self._places(shape))
+        return found
+
+    def _places(self, shape: PodShape) -> Iterable[tuple[int, int, _Group, Vector, bool, Need]]:
+        """(Pods a node takes, number of such nodes, group, free room, whether touched, need)."""
+        for at, home in enumerate(self._groups):
+            need = self._need(at, home, shape)
+            if need is None:
+                continue
+            for free, peers in home.touched.items():
+                if fit := _fit(free, need):
+                    yield fit, len(peers), home, free, True, need
+            for free, nodes in home.fresh.items():
+                if nodes and (fit := _fit(free, need)):
+                    yield fit, nodes, home, free, False, need
+
+    def _need(self, at: int, home: _Group, shape: PodShape) -> Need | None:
+        key = (at, shape)
+        if key not in self._needs:
+            wanted = {name: amount for name, amount in shape.requests.items() if amount > 0}
+            fits = home.group.takes(shape.node_selector, shape.tolerations, self._unknown) and wanted.keys() <= set(home.names)
+            self._needs[key] = tuple((home.names.index(name), amount) for name, amount in wanted.items()) if fits else None
+        return self._needs[key]
+
+    def grant(self, key: str, shape: PodShape, count: int) -> int:
+        """Give ``count`` Pods room, on the nodes that take fewest of them first; returns how many got it. Adds to an earlier
+        grant."""
+        granted = 0
+        given = self._grants.setdefault(key, [])
+        for fit, nodes, home, free, touched, need in sorted(self._places(shape), key=lambda place: (place[0], not place[4])):
+            for _ in range(nodes):
+                if granted >= count:
+                    break
+                pods = min(fit, count - granted)
+                if touched:
+                    node = next(iter(home.touched[free]))
+                else:
+                    home.fresh[free] -= 1
+                    node = GrantedNode(home, free)
+                node.shift(need, -pods)
+                given.append((node, need, pods))
+                granted += pods
+        if granted:
+            self._changed()
+        if not given:
+            del self._grants[key]
+        return granted
+
+    def granted(self, key: str) -> int:
+        """How many Pods have room under this key."""
+        return sum(pods for _, _, pods in self._grants.get(key, ()))
+
+    def shrink(self, key: str, count: int) -> None:
+        """Leave room for ``count`` Pods of a grant."""
+        given = self._grants.get(key, [])
+        over = self.granted(key) - count
+        while given and over > 0:
+            node, need, pods = given.pop()
+            back = min(pods, over)
+            node.shift(need, back)
+            if pods > back:
+                given.append((node, need, pods - back))
+            over -= back
+        if not given:
+            self._grants.pop(key, None)
+        self._changed()
+
+    def revoke(self, key: str) -> Grant | None:
+        """Take back what was given. The answer is for ``restore``."""
+        grant = self._grants.pop(key, None)
+        if grant is not None:
+            for node, need, pods in grant:
+                node.shift(need, pods)
+            self._changed()
+        return grant
+
+    def nodes_of(self, key: str) -> list[GrantedNode]:
+        """The nodes of a grant."""
+        return [node for node, _, _ in self._grants.get(key, ())]
+
+    def keep(self, nodes: Iterable[GrantedNode], *, kept: bool) -> None:
+        """Nodes of this cluster that nothing more is given of, or that are free again for all."""
+        for node in nodes:
+            if node.kept != kept:
+                node.kept = kept
+                node.hide() if kept else node.show()
+        self._changed()
+
+    def _changed(self) -> None:
+        self._room.clear()
+        self._on_change()
+
+    def restore(self, key: str, grant: Grant) -> None:
+        """Give the same nodes again; what was given since then must have been taken back."""
+        for node, need, pods in grant:
+            node.shift(need, -pods)
+        self._grants[key] = grant
+        self._changed()
+
+
+def _fit(free: Vector, need: Need) -> int:
+    least = UNBOUNDED
+    for at, amount in need:
+        times = free[at] // amount
+        if times < least:
+            least = times
+            if least <= 0:
+                return 0
+    return least
