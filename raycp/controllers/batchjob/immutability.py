@@ -82,7 +82,9 @@ def same_template(old: Any, new: Any, started: bool) -> bool:
 _TEMPLATE_KEPT = " && ".join(
     [*(f"({_kept(name)})" for name in FIXED), *(f"({_kept_affinity(part)})" for part in ("podAffinity", "podAntiAffinity"))]
 )
-_HOST = "self.metadata.name + '-' + string(self.spec.completions - 1)"
+# The text of a number has no length that a server could bound, so the digits of the last index are counted.
+_DIGITS = f"1 + size([{', '.join(str(10**power) for power in range(1, 10))}].filter(power, self.spec.completions > power))"
+_HOST_FITS = f"size(self.metadata.name) + 1 + {_DIGITS} <= 63"
 
 ROOT_RULES: dict[str, Any] = {
     "x-kubernetes-validations": [
@@ -102,9 +104,9 @@ ROOT_RULES: dict[str, Any] = {
         },
         {
             "rule": "has(self.status) || self.spec.completionMode != 'Indexed' || !has(self.spec.completions)"
-            f" || self.spec.completions == 0 || (size({_HOST}) <= 63 && self.metadata.name.matches('^{LABEL_FORM}$'))",
+            f" || self.spec.completions == 0 || ({_HOST_FITS} && self.metadata.name.matches('^{LABEL_FORM}$'))",
             "message": "will not able to create pod with invalid DNS label",
-            "messageExpression": f"'metadata.name: will not able to create pod with invalid DNS label: ' + {_HOST}",
+            "messageExpression": "'metadata.name: will not able to create pod with invalid DNS label: ' + self.metadata.name + '-INDEX'",
             "reason": INVALID,
             "fieldPath": ".metadata",
         },

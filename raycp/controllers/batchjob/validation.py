@@ -92,7 +92,7 @@ _CONTAINER_NAMED = (
     " || (has(self.template.spec.initContainers)"
     " && self.template.spec.initContainers.exists(c, c.name == r.onExitCodes.containerName))"
 )
-_OF_RULE = "r.succeededIndexes.replace('-', ',')"
+_LAST_NUMBER = r"find(r'\d+$')"
 
 SPEC_RULES: Sequence[SpecRule] = (
     SpecRule(
@@ -237,8 +237,7 @@ SPEC_RULES: Sequence[SpecRule] = (
         _if_given(
             "successPolicy",
             "!has(self.completions) || self.successPolicy.rules.all(r, !has(r.succeededIndexes) || r.succeededIndexes == ''"
-            f" || !r.succeededIndexes.matches('{FORM}')"
-            f" || int({_OF_RULE}.substring({_OF_RULE}.lastIndexOf(',') + 1)) < self.completions)",
+            f" || !r.succeededIndexes.matches(r'{FORM}') || int(r.succeededIndexes.{_LAST_NUMBER}) < self.completions)",
         ),
         lambda s: (
             s.success_policy is None
@@ -306,11 +305,10 @@ EXIT_RULES: Sequence[SpecRule] = (
 )
 
 _TEXT = "self.succeededIndexes"
-_READABLE = f"{_TEXT}.matches('{FORM}')"
-_NUMBERS = f"{_TEXT}.replace('-', ',')"
-_FIRST = f"int({_NUMBERS}.substring(0, {_NUMBERS}.indexOf(',')))"
-_LAST = f"int({_NUMBERS}.substring({_NUMBERS}.lastIndexOf(',') + 1))"
-_SEVERAL = f"{_NUMBERS}.contains(',')"
+_READABLE = f"{_TEXT}.matches(r'{FORM}')"
+_FIRST = rf"int({_TEXT}.find(r'^\d+'))"
+_LAST = f"int({_TEXT}.{_LAST_NUMBER})"
+_SEVERAL = rf"!{_TEXT}.matches(r'^\d*$')"
 # The server bounds what a rule may cost by the lengths that the schema states; parts of a text that is split have none. So CEL
 # compares the first index with the last one, and the controller all of them.
 
