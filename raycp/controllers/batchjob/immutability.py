@@ -106,7 +106,8 @@ ROOT_RULES: dict[str, Any] = {
             "rule": "has(self.status) || self.spec.completionMode != 'Indexed' || !has(self.spec.completions)"
             f" || self.spec.completions == 0 || ({_HOST_FITS} && self.metadata.name.matches('^{LABEL_FORM}$'))",
             "message": "will not able to create pod with invalid DNS label",
-            "messageExpression": "'metadata.name: will not able to create pod with invalid DNS label: ' + self.metadata.name + '-INDEX'",
+            "messageExpression": "'metadata.name: will not able to create pod with invalid DNS label: '"
+            " + self.metadata.name + '-INDEX'",
             "reason": INVALID,
             "fieldPath": ".metadata",
         },
