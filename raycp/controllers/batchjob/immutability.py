@@ -82,9 +82,8 @@ def same_template(old: Any, new: Any, started: bool) -> bool:
 _TEMPLATE_KEPT = " && ".join(
     [*(f"({_kept(name)})" for name in FIXED), *(f"({_kept_affinity(part)})" for part in ("podAffinity", "podAntiAffinity"))]
 )
-# The text of a number has no length that a server could bound, so the digits of the last index are counted.
-_DIGITS = f"1 + size([{', '.join(str(10**power) for power in range(1, 10))}].filter(power, self.spec.completions > power))"
-_HOST_FITS = f"size(self.metadata.name) + 1 + {_DIGITS} <= 63"
+# Not the length of a text that is put together: what `string` makes of a number has no bound that a server knows.
+_HOST_LENGTH = "size(self.metadata.name) + 1 + size(string(self.spec.completions - 1))"
 
 ROOT_RULES: dict[str, Any] = {
     "x-kubernetes-validations": [
@@ -104,10 +103,9 @@ ROOT_RULES: dict[str, Any] = {
         },
         {
             "rule": "has(self.status) || self.spec.completionMode != 'Indexed' || !has(self.spec.completions)"
-            f" || self.spec.completions == 0 || ({_HOST_FITS} && self.metadata.name.matches('^{LABEL_FORM}$'))",
+            f" || self.spec.completions == 0 || ({_HOST_LENGTH} <= 63 && self.metadata.name.matches('^{LABEL_FORM}$'))",
             "message": "will not able to create pod with invalid DNS label",
-            "messageExpression": "'metadata.name: will not able to create pod with invalid DNS label: '"
-            " + self.metadata.name + '-INDEX'",
+            "messageExpression": "'metadata.name: will not able to create pod with invalid DNS label: ' + self.metadata.name",
             "reason": INVALID,
             "fieldPath": ".metadata",
         },

@@ -5,9 +5,8 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 
-FORM = r"^(\d{1,10}(-\d{1,10})?(,\b|$))*$"
-"""Of a text that a user may write, in the regular language of CEL (RE2: digits are ASCII). Short, since a server's estimate of what
-a rule costs grows with the length of its pattern."""
+FORM = r"^(\d{1,10}(-\d{1,10})?(,\d{1,10}(-\d{1,10})?)*)?$"
+"""Of a text that a user may write. In the regular language of CEL too."""
 
 _INTERVAL = re.compile(r"([0-9]{1,10})(?:-([0-9]{1,10}))?", re.ASCII)
 

@@ -283,6 +283,9 @@ def crd() -> dict[str, Any]:
     )
     schema = made["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     schema["properties"]["spec"] = _without_null(schema["properties"]["spec"])
+    # The server's own bounds, said again: without them the rules that read the name would cost more than a server allows.
+    named = {"type": "string", "maxLength": 253}
+    schema["properties"]["metadata"] = {"type": "object", "properties": {"name": named, "generateName": named}}
     schema |= ROOT_RULES
     return made
 

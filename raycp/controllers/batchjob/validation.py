@@ -92,7 +92,6 @@ _CONTAINER_NAMED = (
     " || (has(self.template.spec.initContainers)"
     " && self.template.spec.initContainers.exists(c, c.name == r.onExitCodes.containerName))"
 )
-_LAST_NUMBER = r"find(r'\d+$')"
 
 SPEC_RULES: Sequence[SpecRule] = (
     SpecRule(
@@ -237,7 +236,8 @@ SPEC_RULES: Sequence[SpecRule] = (
         _if_given(
             "successPolicy",
             "!has(self.completions) || self.successPolicy.rules.all(r, !has(r.succeededIndexes) || r.succeededIndexes == ''"
-            f" || !r.succeededIndexes.matches(r'{FORM}') || int(r.succeededIndexes.{_LAST_NUMBER}) < self.completions)",
+            f" || !r.succeededIndexes.matches(r'{FORM}')"
+            " || int(r.succeededIndexes.find('[0-9]+$')) < self.completions)",
         ),
         lambda s: (
             s.success_policy is None
@@ -306,9 +306,9 @@ EXIT_RULES: Sequence[SpecRule] = (
 
 _TEXT = "self.succeededIndexes"
 _READABLE = f"{_TEXT}.matches(r'{FORM}')"
-_FIRST = rf"int({_TEXT}.find(r'^\d+'))"
-_LAST = f"int({_TEXT}.{_LAST_NUMBER})"
-_SEVERAL = rf"!{_TEXT}.matches(r'^\d*$')"
+_FIRST = f"int({_TEXT}.find('^[0-9]+'))"
+_LAST = f"int({_TEXT}.find('[0-9]+$'))"
+_SEVERAL = f"({_TEXT}.contains(',') || {_TEXT}.contains('-'))"
 # The server bounds what a rule may cost by the lengths that the schema states; parts of a text that is split have none. So CEL
 # compares the first index with the last one, and the controller all of them.
 
@@ -324,7 +324,7 @@ SUCCESS_RULES: Sequence[SpecRule] = (
         ".succeededIndexes",
         INVALID,
         "error parsing succeededIndexes: must be indexes and intervals in increasing order, such as 0-3,7",
-        _if_given("succeededIndexes", f"({_READABLE} && (!({_SEVERAL}) || {_FIRST} < {_LAST}))"),
+        _if_given("succeededIndexes", f"({_READABLE} && (!{_SEVERAL} || {_FIRST} < {_LAST}))"),
         lambda rule: not problem_of(rule.succeeded_indexes or "", 10**10),
     ),
     SpecRule(

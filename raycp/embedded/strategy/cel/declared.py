@@ -113,9 +113,18 @@ def _map(schema: Schema) -> Declared | None:
     return Declared(map_of(STRING, values.type), 2, most, items=values)
 
 
+def _has_object_meta(properties: Schema) -> bool:
+    """Whether all that CEL sees of a resource beside its own fields is declared, bounds included: then that holds
+    (``WithTypeAndObjectMeta`` in apiextensions-apiserver)."""
+    meta = properties.get("metadata") or {}
+    texts = [properties.get("apiVersion"), properties.get("kind")]
+    texts += [(meta.get("properties") or {}).get(name) for name in ("name", "generateName")]
+    return meta.get("type") == "object" and all(isinstance(text, dict) and text.get("type") == "string" for text in texts)
+
+
 def _object(schema: Schema, root: bool) -> Declared:
     properties = dict(schema.get("properties") or {})
-    if root:
+    if root and not _has_object_meta(properties):
         text = {"type": "string"}
         properties.update(apiVersion=text, kind=text)
         properties["metadata"] = {"type": "object", "properties": {"name": text, "generateName": text}}
