@@ -362,7 +362,7 @@ class WatchedCluster:
             if informer.reflector is None:
                 continue
             status = informer.reflector.status()
-            report.lag = max(report.lag, now - status.last_contact)
+            report.lag = max(report.lag, now - max(status.last_contact, self.started))
             if status.reason and (not status.synced or status.fault is not FaultOwner.NONE):
                 whose = f" (controller {', '.join(informer.controllers)})" if status.fault is FaultOwner.KIND else ""
                 reasons.append(f"{kind}{whose}: {status.reason if status.fault is FaultOwner.NONE else status.last_error}")

@@ -62,7 +62,15 @@ async def batchjob(ctx: Context, obj: dict[str, Any]) -> Result | None:
     except InvalidSpec as error:
         return await _invalid(ctx, obj, str(error))
     forgotten = _forgotten(meta)
-    job = Job(meta["uid"], spec, status, meta.get("generation"), forgotten, namespace=meta["namespace"], tier=ctx.request.tier)
+    job = Job(
+        meta["uid"],
+        spec,
+        status,
+        meta.get("generation"),
+        forgotten,
+        namespace=meta["namespace"],
+        tier=shown_tier(ctx.request.tier, obj),
+    )
     now = ctx.now()
     if FINALIZER not in (meta.get("finalizers") or ()):
         obj = await hold(ctx, obj, FINALIZER)
@@ -216,10 +224,25 @@ async def _invalid(ctx: Context, obj: dict[str, Any], problem: str) -> Result | 
     for kind in ("FailureTarget", "Failed"):
         conditions.set(shown, kind, True, "InvalidSpec", problem, now=ctx.now())
     counts = {name: status.get(name) or 0 for name in ("active", "succeeded", "failed")}
-    written = {"conditions": shown, "phase": "Failed", "progress": f"{counts['succeeded']}/-", "tier": ctx.request.tier, **counts}
+    written = {
+        "conditions": shown,
+        "phase": "Failed",
+        "progress": f"{counts['succeeded']}/-",
+        "tier": shown_tier(ctx.request.tier, obj),
+        **counts,
+    }
     if await ctx.status(written):
         ctx.event("InvalidSpec", problem, type="Warning")
     return None
+
+
+def shown_tier(lane: str, obj: Mapping[str, Any]) -> str:
+    """The tier of the job, by the lane in which it is reconciled: requeues and resyncs go through ``background``, whatever the
+    job's own tier is."""
+    if lane != "background":
+        return lane
+    named = (obj.get("spec") or {}).get("qosTier")
+    return str(named or (obj.get("status") or {}).get("tier") or lane)
 
 
 def soft_only(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
