@@ -105,3 +105,9 @@ def test_a_kubeconfig_is_printed_of_an_embedded_cluster_only() -> None:
     assert kubeconfig.refusal("blue", clusters, "hub") is None
     assert "fleet blue has no cluster 'hbu'" in str(kubeconfig.refusal("blue", clusters, "hbu"))
     assert "cluster 'east' is not embedded" in str(kubeconfig.refusal("blue", clusters, "east"))
+
+
+def test_a_drained_cluster_says_so_before_what_is_wrong_with_it() -> None:
+    east = {"name": "east", "role": "member", "reachable": True, "synced": True, "objects": 1, "lagSeconds": 0.25, "shard": "0"}
+    shown = str(command.show(found() | {"clusters": [east | {"closed": "drained", "reason": "it is slow"}]}, "table"))
+    assert "0.250 s   0       drained; it is slow" in shown
