@@ -493,6 +493,8 @@ def test_cleanup_waits_for_unreachable_clusters_unless_forgotten() -> None:
     assert "b" in waits
     out, waits = cleanup(world.status, frozenset({"b"}), [], world.clusters())
     assert waits == ""
+    _, waits = cleanup(world.status, frozenset(), [], [each for each in world.clusters() if each.name != "b"])
+    assert waits.endswith("not in the fleet any more: annotate it batch.raycp.io/forget-clusters=b to leave them there")
 
 
 def test_a_long_job_name_makes_valid_and_distinct_pod_names() -> None:
