@@ -61,5 +61,6 @@ class FailureWatch:
         except Exception as error:
             if isinstance(error.__cause__, NoFleet) and not self._gone:
                 self._gone = True
-                say("note: the fleet was taken down by another command; this one goes on until Ctrl-C, and with it its Ray", error=True)
+                gone = "the fleet was taken down by another command; this one goes on until Ctrl-C, and with it its Ray"
+                say(f"note: {gone}", error=True)
         return FIND_EVERY

@@ -49,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
     where = to_join(args.address or doc.spec.ray.address)
     if not where:
         check_ports(doc, args.config)
+        say(f"starting Ray and fleet {doc.name}", error=True)
     with at_ray(where or "local", doc.spec.ray.num_cpus) as at_hand:
         if open_to_all(at_hand.address):
             say(f"warning: {open_ray(at_hand.address)}", error=True)

@@ -181,7 +181,7 @@ async def test_each_configuration_error_names_a_remedy_and_no_secret(
         return str(caught.value)
 
     assert "does not exist" in await problem(ConnectSpec(name="c1", path=str(tmp_path / "none")))
-    assert "known contexts: one" in await problem(ConnectSpec(name="c1", path=str(path), context="two"))
+    assert "Known contexts: one" in await problem(ConnectSpec(name="c1", path=str(path), context="two"))
     assert "401" in await problem(good)
     (tmp_path / "bad").write_text("a: [very-secret")
     assert "is not valid YAML" in await problem(ConnectSpec(name="c1", path=str(tmp_path / "bad")))
