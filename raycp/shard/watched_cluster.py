@@ -358,6 +358,8 @@ class WatchedCluster:
         report.reachable = self.client is not None and self.plan.connect is not None
         reasons = [self.reason] if self.reason else []
         now = self._clock.now()
+        if self.client is None:
+            report.lag = now - self.started
         for kind, informer in self.informers.items():
             if informer.reflector is None:
                 continue
