@@ -1,6 +1,5 @@
 """``FailureWatch``: tells the terminal of ``raycp run`` what fails, while the command waits to be ended."""
 
-import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -9,6 +8,7 @@ from types import TracebackType
 from raycp.cli.failure_notices import FailureNotices
 from raycp.cli.failures import failures_at
 from raycp.cli.printer import say
+from raycp.driver.fleet_client import NoFleet
 
 EVERY = 0.5
 """Seconds between two looks: what members report once a second is told within two, a problem too, which must be there twice."""
@@ -28,6 +28,7 @@ class FailureWatch:
         self._url = url
         self._find = find
         self._stop = threading.Event()
+        self._gone = False
         self._thread = threading.Thread(target=self._run, name="raycp-failures", daemon=True)
 
     def __enter__(self) -> "FailureWatch":
@@ -46,15 +47,20 @@ class FailureWatch:
                 found = failures_at(self._url)
                 for line in [*notices.lines(found["items"], time.monotonic()), *notices.problems(found.get("problems") or ())]:
                     say(line, error=True)
-                pause, missed = EVERY, 0
+                pause, missed, self._gone = EVERY, 0, False
             except Exception as error:  # law 12: nobody answers, or somebody else at that port, or it does not let us in
                 missed += 1
-                if missed == SAID_AFTER:
+                if missed == SAID_AFTER and not self._gone:
                     say(f"note: what fails can't be shown here: {error}", error=True)
                 pause = self._find_again()
 
     def _find_again(self) -> float:
         """Seconds until the next look."""
-        with contextlib.suppress(Exception):
+        try:
             self._url = self._find() or self._url
+        except Exception as error:
+            if isinstance(error.__cause__, NoFleet) and not self._gone:
+                self._gone = True
+                gone = "the fleet was taken down by another command; this one goes on until Ctrl-C, and with it its Ray"
+                say(f"note: {gone}", error=True)
         return FIND_EVERY

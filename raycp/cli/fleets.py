@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from raycp.base.release import UPGRADE, difference
 from raycp.cli.errors import BadInput, CliError
 from raycp.cli.printer import say
-from raycp.cli.prompt import WITHIN, Promptness, prompt, unhurried
+from raycp.cli.prompt import WITHIN, Promptness, end_on_term, prompt, unhurried
 from raycp.config import FleetDoc, load_fleet
 from raycp.driver.fleet_client import FleetClient, FleetError
 from raycp.protocol.substrate import MemberUnavailable
@@ -74,13 +74,15 @@ def run_async(work: Coroutine[Any, Any, T]) -> T:
 @contextlib.contextmanager
 def at_ray(address: str, num_cpus: int | None = None) -> Iterator[AtHand]:
     """A connection to Ray for the duration of the block, which ends where the head no longer answers, and within a second of
-    Ctrl-C, unless the Ray is this process's own (or up to ``unhurried``)."""
+    Ctrl-C or SIGTERM, unless the Ray is this process's own (or up to ``unhurried``)."""
     try:
         where = resolve(address)
         with prompt(Promptness((lambda: silence(where, WITHIN)) if where else None, lambda why: _lost(where, why))):
             at_hand = connect(where or "local", num_cpus)
             if at_hand.ours:
                 unhurried()
+            else:
+                end_on_term()
             try:
                 yield at_hand
             finally:

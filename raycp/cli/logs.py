@@ -17,8 +17,9 @@ from raycp.cli.why import parse_object
 from raycp.config import load_fleet
 from raycp.config.strict import InvalidValue
 from raycp.config.units import DURATION_REMEDY, parse_duration
-from raycp.driver.fleet_client import FleetClient
+from raycp.driver.fleet_client import FleetClient, FleetError
 from raycp.driver.fleet_logs import LEVELS, FleetLogs, LogAnswer, LogQuery, Row, logs_here
+from raycp.protocol.control import PlanOf
 from raycp.protocol.revisions import other_of
 from raycp.protocol.substrate import MemberUnavailable
 from raycp.runtime.fleet_home import recorder_home, recorder_homes
@@ -100,12 +101,38 @@ async def _read(
     if answer is None:
         return False
     printed.add(answer)
+    if not answer.rows:
+        for doubt in await _doubts(client, args):
+            say(f"note: {doubt}", error=True)
     while args.follow:
         since = max(since, time.time() - EVERY - OVERLAP)
         await asyncio.sleep(EVERY)
         with contextlib.suppress(MemberUnavailable):  # Ray is busy; where its head is gone, the command ends
             printed.add(await logs.read(since, query) or LogAnswer([], []))
     return True
+
+
+async def _doubts(client: FleetClient, args: argparse.Namespace) -> list[str]:
+    """Why nothing may have been found: a name that the fleet does not have, else the time that was looked at."""
+    try:
+        plan = await client.ask(PlanOf(), timeout=3.0, patience=0.0)
+    except FleetError:
+        plan = None
+    found = []
+    if plan is not None:
+        found = doubts_of(args, {each.name for each in plan.fleet.controllers}, {each.name for each in plan.clusters})
+    return found or [f"nothing of that was logged within {args.since}; --since looks further back"]
+
+
+def doubts_of(args: argparse.Namespace, controllers: set[str], clusters: set[str]) -> list[str]:
+    """The names among the arguments that the fleet does not have."""
+    cluster = args.cluster or (parse_object(args.object)[0] if args.object else "")
+    asked = (("controller", args.controller, controllers), ("cluster", cluster, clusters))
+    return [
+        f"the fleet has no {what} {name!r}; it has {', '.join(sorted(known))}"
+        for what, name, known in asked
+        if name and name not in known
+    ]
 
 
 def _left_behind(args: argparse.Namespace, query: LogQuery, since: float, printed: "LogPrinter", why: str) -> int:

@@ -108,7 +108,9 @@ def _main(arguments: list[str]) -> int:
         raise BadInput(f"{name!r} is not a command of raycp", _suggestion(name, commands))
     module = importlib.import_module(_module(name))
     print_logs()
-    parsed = parser_of(name).parse_args([name, *rest])
+    parsed, unknown = parser_of(name).parse_known_args([name, *rest])
+    if unknown:
+        raise BadInput(f"raycp {name} does not take {' '.join(unknown)}", f"`raycp {name} --help` says what it takes")
     _find_place()
     code: int = module.run(parsed)
     return code

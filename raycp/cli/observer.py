@@ -20,13 +20,13 @@ def add_observer(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--url", help="the observer's address, such as http://HOST:9464 (default: as the leader reports it)")
 
 
-def fetch(url: str, path: str) -> dict[str, Any] | None:
-    """A JSON answer of the observer, None where it answers 404. Raises ``CliError``."""
+def fetch(url: str, path: str, timeout: float = 10.0) -> dict[str, Any] | None:
+    """A JSON answer of the observer, None where it answers 404; ``timeout`` in seconds. Raises ``CliError``."""
     if not url.startswith(("http://", "https://")):
         raise BadInput(f"{url!r} is not an http:// or https:// address")
     try:
         request = urllib.request.Request(url.rstrip("/") + path, headers=headers())
-        with urllib.request.urlopen(request, timeout=10, context=context(url)) as answer:
+        with urllib.request.urlopen(request, timeout=timeout, context=context(url)) as answer:
             found: dict[str, Any] = json.load(answer)
             return found
     except urllib.error.HTTPError as error:

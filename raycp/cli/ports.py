@@ -36,22 +36,24 @@ def check_ports(doc: FleetDoc, file: Path, why: Refusal = refusal) -> None:
         raise ConfigError(found)
 
 
-def _stands_by(doc: FleetDoc) -> bool:
-    """Whether a fleet of this name has the observer's port here: then this one may be a candidate, which takes any port."""
-    if doc.hub.embedded is not None:
-        return False
-    observer = doc.spec.observer
+def _fleet_at(host: str, port: int) -> str:
+    """The fleet whose observer listens there; empty where none does, or none that answers to this user."""
     with contextlib.suppress(CliError):
-        return (fetch(f"http://{observer.host}:{observer.port}", "/api/v1/status") or {}).get("fleet") == doc.name
-    return False
+        return str((fetch(f"http://{host}:{port}", "/api/v1/status", timeout=1.0) or {}).get("fleet") or "")
+    return ""
 
 
 def _problems(doc: FleetDoc, file: str, why: Refusal) -> Iterator[Problem]:
     spec = doc.spec
     free = "end the process that listens there (`ss -ltnp`), or give another"
-    if spec.observer.port and not _stands_by(doc) and (reason := why(spec.observer.host, spec.observer.port)):
-        text = f"{reason} on {spec.observer.host}"
-        yield Problem(file, "spec.observer.port", str(spec.observer.port), text, f"{free}; 0 takes any")
+    if spec.observer.port and (reason := why(spec.observer.host, spec.observer.port)):
+        other = _fleet_at(spec.observer.host, spec.observer.port)
+        # A fleet of the same name on the same hub: this one may be a candidate, which takes any port.
+        if not other or other != doc.name or doc.hub.embedded is not None:
+            text = f"{reason} on {spec.observer.host}" + (f" by the observer of fleet {other}" if other else "")
+            runs = "it runs already: `raycp apply` changes it, `raycp down` ends it"
+            remedy = runs if other == doc.name else "give another; 0 takes any" if other else f"{free}; 0 takes any"
+            yield Problem(file, "spec.observer.port", str(spec.observer.port), text, remedy)
     for index, cluster in enumerate(spec.clusters):
         embedded = cluster.embedded
         if embedded is not None and embedded.port and (reason := why(embedded.host, embedded.port)):

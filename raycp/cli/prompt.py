@@ -10,20 +10,22 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from types import FrameType
 
 from raycp.cli.printer import say
 
 INTERRUPTED = 130
+_ENDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 GRACE = 0.7
-"""Seconds that a command has to end by itself after Ctrl-C."""
+"""Seconds that a command has to end by itself after Ctrl-C or SIGTERM."""
 
 EVERY, WITHIN, SILENCES = 1.0, 1.5, 2
 """Seconds between two questions to the head, seconds for an answer, and how many must be missing in a row."""
 
 
 class Promptness:
-    """Ends this process where it does not end by itself: ``GRACE`` after Ctrl-C, or when ``silence`` (why the head does not answer,
-    empty while it does) has been heard ``SILENCES`` times in a row: then ``lost`` prints the error.
+    """Ends this process where it does not end by itself: ``GRACE`` after Ctrl-C or SIGTERM, or when ``silence`` (why the head does
+    not answer, empty while it does) has been heard ``SILENCES`` times in a row: then ``lost`` prints the error.
     """
 
     def __init__(
@@ -56,9 +58,10 @@ class Promptness:
     def _listen(self) -> None:
         with self._read:
             while heard := self._read.recv(64):
-                if signal.SIGINT in heard and not self._over.wait(GRACE):
-                    say("interrupted", error=True)
-                    self._end(INTERRUPTED)
+                asked = next((each for each in _ENDS if each in heard), None)
+                if asked is not None and not self._over.wait(GRACE):
+                    say(_ENDS[asked], error=True)
+                    self._end(128 + asked)
                     return
 
     def _watch(self, silence: Callable[[], str]) -> None:
@@ -85,6 +88,17 @@ def prompt(promptness: Promptness) -> Iterator[None]:
     finally:
         promptness.over()
         _current.remove(promptness)
+
+
+def end_on_term() -> None:
+    """SIGTERM ends the command as Ctrl-C does, what it was doing on the terminal included, with exit code 143. To be called after
+    connecting to Ray, whose own handler prints a stack trace. Outside the main thread it does nothing."""
+    with contextlib.suppress(ValueError):
+        signal.signal(signal.SIGTERM, _terminated)
+
+
+def _terminated(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
 
 
 def unhurried() -> None:

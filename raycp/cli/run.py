@@ -19,6 +19,7 @@ from raycp.cli.observer_access import is_local, use_files_of
 from raycp.cli.ports import check_ports
 from raycp.cli.printer import say
 from raycp.cli.prompt import unhurried
+from raycp.cli.status import readiness_of
 from raycp.config import load_fleet
 from raycp.config.rayenv import unfit_python
 from raycp.driver.fleet_client import FleetClient, StandsBy, up
@@ -48,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
     where = to_join(args.address or doc.spec.ray.address)
     if not where:
         check_ports(doc, args.config)
+        say(f"starting Ray and fleet {doc.name}", error=True)
     with at_ray(where or "local", doc.spec.ray.num_cpus) as at_hand:
         if open_to_all(at_hand.address):
             say(f"warning: {open_ray(at_hand.address)}", error=True)
@@ -70,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
                 with readiness(doc.name) as waits:
                     coming = up(client, fleet, lambda status: waits(status.get("unsettled") or status.get("reasons") or []))
                     status = run_async(coming)
-                say(f"fleet {doc.name} is ready: epoch {status['leader']['epoch']}, generation {fleet.generation}")
+                say(f"fleet {doc.name} is {readiness_of(status)}: epoch {status['leader']['epoch']}, generation {fleet.generation}")
                 say(summary(status))
                 if at_hand.ours and at_hand.token is not None:
                     say(f"its Ray, for `ray status`: export {assignments(at_hand.address, at_hand.token)}")
@@ -103,7 +105,9 @@ def run(args: argparse.Namespace) -> int:
 def readiness(name: str) -> Iterator[Callable[[list[str]], None]]:
     """Progress of a fleet that comes up: takes the reasons why it is not ready yet, and shows the first."""
     with progress(f"waiting for fleet {name}") as report:
-        yield lambda reasons: report(f"waiting for {len(reasons)} conditions: {reasons[0]}" if reasons else "", 0)
+        yield lambda reasons: report(
+            f"waiting for {len(reasons)} condition{'' if len(reasons) == 1 else 's'}: {reasons[0]}" if reasons else "", 0
+        )
 
 
 def summary(status: dict[str, Any]) -> str:

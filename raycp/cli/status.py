@@ -13,19 +13,25 @@ from raycp.cli.output import Column, Page, Row, add_every, add_output, bullets, 
 from raycp.driver.fleet_client import FleetClient
 from raycp.protocol.status import ACCUSED
 
+
+def lag_of(row: Row) -> str:
+    """Seconds since the newest sign of life; ``-`` before the first."""
+    return "-" if row["lagSeconds"] is None else f"{row['lagSeconds']:.3f} s"
+
+
 CLUSTERS = [
     Column("CLUSTER", "name"),
     Column("ROLE", "role"),
     Column("REACHABLE", "reachable"),
     Column("SYNCED", "synced"),
     Column("OBJECTS", "objects", right=True),
-    Column("LAG", "lagSeconds", right=True),
+    Column("LAG", lag_of, right=True),
     Column("SHARD", "shard"),
     Column("BREAKER", "breaker", wide=True),
     Column("VERSION", "version", wide=True),
     Column("LABELS", "labels", wide=True),
     Column("KUBECONFIG", "kubeconfig", wide=True),
-    Column("REASON", "reason"),
+    Column("REASON", lambda row: "; ".join(each for each in (row.get("closed"), row["reason"]) if each)),
 ]
 SHARDS = [
     Column("SHARD", "shard"),
@@ -40,7 +46,7 @@ SHARDS = [
 STANDBYS = [
     Column("STANDBY", "standby"),
     Column("STATE", "state"),
-    Column("LAG", lambda row: "-" if row["lagSeconds"] is None else f"{row['lagSeconds']:.3f} s", right=True),
+    Column("LAG", lag_of, right=True),
     Column("CACHED", lambda row: f"{row['cachedBytes'] / 1e6:.1f} MB", right=True),
     Column("PID", "pid", wide=True, right=True),
     Column("NODE", "node", wide=True),

@@ -51,6 +51,9 @@ def run(args: argparse.Namespace) -> int:
     path = "/".join(urllib.parse.quote(part, safe="/") for part in (cluster, kind, namespace, name))
     found = fetch(url, f"/api/v1/timeline/{path}")
     if found is None:
+        known = [str(row["name"]) for row in (fetch(url, "/api/v1/clusters") or {}).get("clusters", ())]
+        if known and cluster not in known:
+            raise BadInput(f"the fleet has no cluster {cluster!r}", f"its clusters are {', '.join(sorted(known))}")
         raise CliError(
             f"no recent step of {args.object} is known: no controller has received it since its shard started",
             "check cluster, kind, namespace and name, and the cluster's state with `raycp status`",

@@ -71,7 +71,7 @@ class Kubeconfigs:
         found = self.contexts.get(name)
         if found is None:
             close = nearest(name, self.contexts)
-            remedy = (f"did you mean {close!r}? " if close else "") + f"Known contexts: {known}"
+            remedy = (f"did you mean {close!r}? " if close else "") + f"known contexts: {known}"
             raise KubeconfigError(f"context {name!r} is not in {where}", remedy, of_context=True)
         cluster = self.clusters.get(found.cluster)
         if cluster is None:

@@ -51,6 +51,10 @@ class FleetError(Exception):
     """A fleet could not be brought up, reached or changed; the message says why and what to do."""
 
 
+class NoFleet(FleetError):
+    """No process of the fleet lives."""
+
+
 class StandsBy(FleetError):
     """The fleet is up, but a candidate: another fleet of its name leads. The message says which."""
 
@@ -146,7 +150,7 @@ class FleetClient:
             except MemberDied as error:
                 self._leading = ""
                 if not await self.exists():
-                    raise FleetError(f"no fleet runs in Ray namespace {self.namespace}: bring it up with `raycp run`") from error
+                    raise NoFleet(f"no fleet runs in Ray namespace {self.namespace}: bring it up with `raycp run`") from error
                 if self.clock.now() > deadline:
                     raise FleetError(f"the leader is dead: {error}; `raycp run` brings it back") from error
             except MemberUnavailable as error:

@@ -27,6 +27,12 @@ VERSION = {
     "platform": "linux/amd64",
 }
 _V2 = "apidiscovery.k8s.io"
+_OPENAPI_PROTOBUF = (
+    "application/com.github.proto-openapi.spec.v2@v1.0+protobuf",
+    "application/com.github.proto-openapi.spec.v2.v1.0+protobuf",
+)
+_NO_DEFINITIONS = b"\x0a\x032.0\x12\x10\x0a\x0aKubernetes\x12\x02v1"
+"""``openapi.v2.Document`` of gnostic: ``swagger`` (1), and ``title`` and ``version`` of ``info`` (2)."""
 
 
 class DiscoveryEndpoints:
@@ -155,6 +161,8 @@ class DiscoveryEndpoints:
         documents = self._documents()
         if "application/json" in accept or not accept or "*/*" in accept:
             return HttpResponse(200, documents.v2())
+        if any(kind in accept for kind in _OPENAPI_PROTOBUF):
+            return HttpResponse(200, _NO_DEFINITIONS, _OPENAPI_PROTOBUF[-1])
         return HttpResponse(406, b"only application/json is served at /openapi/v2", "text/plain; charset=utf-8")
 
     def _root(self) -> HttpResponse:

@@ -143,8 +143,9 @@ class LeaderStatus(msgspec.Struct, rename="camel", kw_only=True):
 
 
 class FleetClusterStatus(msgspec.Struct, rename="camel", kw_only=True):
-    """A cluster as its shard sees it. ``lag_seconds`` is the age of the newest sign of life of its oldest watch; ``embedded`` the
-    member that runs an embedded cluster."""
+    """A cluster as its shard sees it. ``lag_seconds`` is the age of the newest sign of life of its oldest watch; ``closed`` why no
+    new Pods of jobs are placed there (``drained``, ``unschedulable``, or empty); ``embedded`` the member that runs an embedded
+    cluster."""
 
     name: str
     role: str = ""
@@ -157,6 +158,7 @@ class FleetClusterStatus(msgspec.Struct, rename="camel", kw_only=True):
     lag_seconds: float | None = None
     version: str = ""
     breaker: str = ""
+    closed: str = ""
     reason: str = "no shard has reported on it yet"
     kubeconfig: str = ""
     embedded: MemberStatus | msgspec.UnsetType = msgspec.UNSET

@@ -12,6 +12,7 @@ from msgspec import UNSET
 
 from raycp.base.problems import FleetProblem, ProblemCode, ProblemOwner, of_member
 from raycp.config import TIERS
+from raycp.config.clusters import ClusterSpec
 from raycp.leadership.epoch import Leadership
 from raycp.leadership.locks import Waiting
 from raycp.leadership.switches import Switch
@@ -290,10 +291,14 @@ def _worker(plan: Plan, slot: Slot, members: KnownMembers) -> WorkerStatus:
     )
 
 
+def _closed(cluster: ClusterSpec) -> str:
+    return "drained" if cluster.drain else "unschedulable" if cluster.unschedulable else ""
+
+
 def _clusters(plan: Plan, wanted: Collection[Slot], members: KnownMembers) -> list[FleetClusterStatus]:
     watcher = _watcher(plan)
     reports = {row.name: row for slot, known in members.items() if slot.role is watcher for row in known.report.clusters}
-    modes = {cluster.name: cluster.mode for cluster in plan.fleet.doc.spec.clusters}
+    of_file = {cluster.name: cluster for cluster in plan.fleet.doc.spec.clusters}
     rows = []
     for cluster in plan.clusters:
         slot = Slot.of_embedded(cluster.name)
@@ -303,9 +308,10 @@ def _clusters(plan: Plan, wanted: Collection[Slot], members: KnownMembers) -> li
             FleetClusterStatus(
                 name=cluster.name,
                 role=cluster.role,
-                mode=modes[cluster.name],
+                mode=of_file[cluster.name].mode,
                 labels=cluster.labels,
                 shard=cluster.shard,
+                closed=_closed(of_file[cluster.name]),
                 kubeconfig=embedded.report.extra.get("kubeconfig", "") if embedded is not None else "",
                 embedded=MemberStatus(**member_fields(slot, embedded, plan.version)) if slot in wanted else UNSET,
                 **(cluster_fields(report) if report is not None else {}),

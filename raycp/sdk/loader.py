@@ -1,12 +1,16 @@
 """``load_controllers``: from the names in the fleet file to ``Controller`` objects, or to a message that names the problem."""
 
 import importlib
+import os
 import sys
 import traceback
 from collections.abc import Iterable
+from pathlib import Path
 
 from raycp.base.text import clean, message_of
 from raycp.sdk.controller import Controller
+
+_OWN = str(Path(__file__).parents[1]) + os.sep
 
 
 class ControllerLoadError(Exception):
@@ -64,5 +68,6 @@ def _cause(name: str, error: BaseException) -> str:
     if isinstance(error, SyntaxError):
         return f"{error.msg} ({error.filename}, line {error.lineno}: {(error.text or '').strip()})"
     frames = [f for f in traceback.extract_tb(error.__traceback__) if "importlib" not in f.filename and f.filename != __file__]
+    frames = [f for f in frames if not f.filename.startswith(_OWN)] or frames  # the author's line, not the one here that refuses it
     where = f" ({frames[-1].filename}, line {frames[-1].lineno}: {frames[-1].line})" if frames else ""
     return f"{type(error).__name__}: {message_of(error)}{where}"

@@ -19,7 +19,7 @@ from raycp.base.problems import ProblemOwner
 from raycp.cache import EventBudget, FaultOwner, Phase, Reflector, ReflectorOptions, Store
 from raycp.cache.memory import CacheMemory
 from raycp.classify.references import References
-from raycp.kube import ApiError, ClusterClient, ConnectSpec, KubeError
+from raycp.kube import ApiError, ClusterClient, ConnectError, ConnectSpec, KubeError
 from raycp.kube.limits import AnswerLimits
 from raycp.metrics import ReflectorMetrics
 from raycp.protocol.plan import ClusterPlan
@@ -220,7 +220,7 @@ class WatchedCluster:
                 client, version = await self._first_answer(spec)
                 break
             except Exception as error:  # law 12: whatever it is, the next attempt may succeed
-                if self.reason != (text := str(error) or type(error).__name__):
+                if self.reason != (text := _told(error)):
                     log.warning("cluster %s: %s", self.name, text, exc_info=None if isinstance(error, KubeError) else error)
                 self.reason = text
             self._watcher.cluster_changed(self.name)
@@ -358,11 +358,13 @@ class WatchedCluster:
         report.reachable = self.client is not None and self.plan.connect is not None
         reasons = [self.reason] if self.reason else []
         now = self._clock.now()
+        if self.client is None:
+            report.lag = now - self.started
         for kind, informer in self.informers.items():
             if informer.reflector is None:
                 continue
             status = informer.reflector.status()
-            report.lag = max(report.lag, now - status.last_contact)
+            report.lag = max(report.lag, now - max(status.last_contact, self.started))
             if status.reason and (not status.synced or status.fault is not FaultOwner.NONE):
                 whose = f" (controller {', '.join(informer.controllers)})" if status.fault is FaultOwner.KIND else ""
                 reasons.append(f"{kind}{whose}: {status.reason if status.fault is FaultOwner.NONE else status.last_error}")
@@ -388,6 +390,13 @@ class WatchedCluster:
             self._stop(informer)
         if self.client is not None:
             await self.client.close()
+
+
+def _told(error: Exception) -> str:
+    """What is wrong with a cluster whose name the reader knows already."""
+    if isinstance(error, ConnectError):
+        return f"{error.problem}. {error.remedy}"
+    return str(error) or type(error).__name__
 
 
 def _index(store: Store, path: str) -> None:

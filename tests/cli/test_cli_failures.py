@@ -10,8 +10,10 @@ import pytest
 
 from raycp.cli import failure_watch
 from raycp.cli import main as cli
+from raycp.cli.errors import CliError
 from raycp.cli.failure_notices import AGAIN_EVERY, AT_ONCE, FailureNotices
 from raycp.cli.failure_watch import FailureWatch
+from raycp.driver.fleet_client import NoFleet
 
 Captured = pytest.CaptureFixture[str]
 
@@ -144,6 +146,25 @@ def test_run_says_once_that_it_can_not_show_what_fails(monkeypatch: pytest.Monke
         assert often.wait(10.0)
     assert len(said) == 1
     assert said[0].startswith("note: what fails can't be shown here: the observer at http://127.0.0.1:1 does not answer")
+
+
+def test_run_says_once_that_its_fleet_was_taken_down_by_another_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(failure_watch, "EVERY", 0.01)
+    monkeypatch.setattr(failure_watch, "FIND_EVERY", 0.01)
+    said, looks = list[str](), list[str]()
+    often = threading.Event()
+    monkeypatch.setattr(failure_watch, "say", lambda text, *, error: said.append(text))
+
+    def find() -> str:
+        looks.append("")
+        if len(looks) > 3 * failure_watch.SAID_AFTER:
+            often.set()
+        raise CliError("no fleet runs") from NoFleet("no fleet runs")
+
+    with FailureWatch("http://127.0.0.1:1", find):
+        assert often.wait(10.0)
+    assert len(said) == 1
+    assert said[0].startswith("note: the fleet was taken down by another command")
 
 
 PROBLEM = {

@@ -11,7 +11,7 @@ from raycp.base.clock import SystemClock
 from raycp.cli import fleets
 from raycp.cli import logs as command
 from raycp.cli import main as cli
-from raycp.cli.logs import line_of, query_of
+from raycp.cli.logs import doubts_of, line_of, query_of
 from raycp.driver.fleet_logs import LogAnswer
 from raycp.member.process_recorder import ProcessRecorder
 from raycp.metrics.recorder import Origin
@@ -56,6 +56,15 @@ def test_a_line_is_one_line_that_commands_no_terminal_then_its_traceback() -> No
         "    Traceback:",
         r"      x\u001b",
     ]
+
+
+def test_a_name_that_the_fleet_does_not_have_is_doubted() -> None:
+    def doubts(*arguments: str) -> list[str]:
+        return doubts_of(cli.parser_of("logs").parse_args(["logs", *arguments]), {"website", "mail"}, {"hub", "east"})
+
+    assert doubts("--controller", "websit", "--cluster", "east") == ["the fleet has no controller 'websit'; it has mail, website"]
+    assert doubts("--object", "west/Pod/default/a") == ["the fleet has no cluster 'west'; it has east, hub"]
+    assert doubts("--controller", "mail") == []
 
 
 def test_each_record_is_printed_once_while_one_follows(capsys: pytest.CaptureFixture[str]) -> None:

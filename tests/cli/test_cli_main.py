@@ -73,6 +73,7 @@ def test_a_mistyped_command_gets_a_suggestion(capsys: Captured) -> None:
 
 def test_a_wrong_option_is_bad_input(capsys: Captured) -> None:
     assert cli.main(["version", "--colour"]) == 2
+    assert "error: raycp version does not take --colour; `raycp version --help`" in capsys.readouterr().err
     assert cli.main(["check"]) == 2
     assert "-c" in capsys.readouterr().err
 

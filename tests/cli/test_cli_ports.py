@@ -65,11 +65,14 @@ def test_what_listens_here_is_found(listening: int) -> None:
 def test_a_candidate_may_find_the_fleet_that_leads_at_its_port(monkeypatch: pytest.MonkeyPatch) -> None:
     clusters = [{"name": "hub", "kubeconfig": {"path": "/etc/hub"}}]
     names = {"/api/v1/status": {"fleet": "blue"}}
-    monkeypatch.setattr(ports, "fetch", lambda url, path: names[path])
+    monkeypatch.setattr(ports, "fetch", lambda url, path, timeout: names[path])
     check_ports(fleet(observer={"port": 9001}, clusters=clusters), FILE, taken(9001))
-    assert "9001 is taken" in problem(fleet(observer={"port": 9001}), 9001), "a hub of its own is led by one fleet"
+    alone = problem(fleet(observer={"port": 9001}), 9001)
+    assert "9001 is taken" in alone, "a hub of its own is led by one fleet"
+    assert "by the observer of fleet blue; it runs already: `raycp apply`" in alone
     names["/api/v1/status"]["fleet"] = "green"
-    assert "9001 is taken" in problem(fleet(observer={"port": 9001}, clusters=clusters), 9001)
+    other = problem(fleet(observer={"port": 9001}, clusters=clusters), 9001)
+    assert "9001 is taken on 127.0.0.1 by the observer of fleet green; give another" in other
 
 
 def test_run_leaves_nothing_half_made(

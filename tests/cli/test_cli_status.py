@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from raycp.base.problems import FleetProblem, ProblemCode, ProblemOwner
+from raycp.cli import kubeconfig
 from raycp.cli import status as command
 from raycp.cli.status import show_standby
 from raycp.protocol.status import FleetStatus, LeaderStatus, ShardStatus, WorkerStatus, with_readiness
@@ -97,3 +98,16 @@ def test_a_standby_fleet_is_shown_with_lag_and_cache() -> None:
 
 def test_a_standby_fleet_whose_leader_does_not_answer_is_shown() -> None:
     assert "does not answer" in str(show_standby({"warm": False, "reasons": ["its leader does not answer: gone"]}, "table"))
+
+
+def test_a_kubeconfig_is_printed_of_an_embedded_cluster_only() -> None:
+    clusters = [{"name": "hub", "mode": "embedded"}, {"name": "east", "mode": "kubeconfig"}]
+    assert kubeconfig.refusal("blue", clusters, "hub") is None
+    assert "fleet blue has no cluster 'hbu'" in str(kubeconfig.refusal("blue", clusters, "hbu"))
+    assert "cluster 'east' is not embedded" in str(kubeconfig.refusal("blue", clusters, "east"))
+
+
+def test_a_drained_cluster_says_so_before_what_is_wrong_with_it() -> None:
+    east = {"name": "east", "role": "member", "reachable": True, "synced": True, "objects": 1, "lagSeconds": 0.25, "shard": "0"}
+    shown = str(command.show(found() | {"clusters": [east | {"closed": "drained", "reason": "it is slow"}]}, "table"))
+    assert "0.250 s   0       drained; it is slow" in shown

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from raycp.cli.prompt import INTERRUPTED, Promptness
+from raycp.cli.prompt import Promptness
 from raycp.runtime.head import silence
 
 FLEET = """
@@ -99,11 +99,12 @@ def test_submit_where_no_job_server_answers(tmp_path: Path, silent: str) -> None
     assert f"no Ray job server answers at http://{silent}" in said
 
 
-def test_ctrl_c_ends_a_command_whose_main_thread_waits_in_c() -> None:
+@pytest.mark.parametrize(("asked", "told"), [(signal.SIGINT, "interrupted\n"), (signal.SIGTERM, "terminated\n")])
+def test_a_signal_ends_a_command_whose_main_thread_waits_in_c(asked: signal.Signals, told: str) -> None:
     """As Ray's connection does: the signal does not interrupt it, and Python's handler does not run meanwhile."""
     program = (
         "import ctypes, signal\n"
-        "signal.signal(signal.SIGINT, lambda *_: None)\n"  # the signal may come just before the wait
+        f"signal.signal({asked}, lambda *_: None)\n"  # the signal may come just before the wait
         "from raycp.cli.prompt import Promptness, prompt\n"
         "libc, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(256)\n"
         "libc.pthread_mutex_lock(mutex)\n"
@@ -114,9 +115,28 @@ def test_ctrl_c_ends_a_command_whose_main_thread_waits_in_c() -> None:
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "waits\n"
-    process.send_signal(signal.SIGINT)
+    process.send_signal(asked)
     _, said = process.communicate(timeout=30)
-    assert (process.returncode, said) == (INTERRUPTED, "interrupted\n")
+    assert (process.returncode, said) == (128 + asked, told)
+
+
+def test_sigterm_ends_a_command_as_an_exit_does_so_that_it_gives_the_terminal_back() -> None:
+    program = (
+        "import time\n"
+        "from raycp.cli.prompt import end_on_term\n"
+        "end_on_term()\n"
+        "try:\n"
+        "    print('waits', flush=True)\n"
+        "    time.sleep(60)\n"
+        "finally:\n"
+        "    print('gave back')\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "waits\n"
+    process.send_signal(signal.SIGTERM)
+    shown, said = process.communicate(timeout=30)
+    assert (process.returncode, shown, said) == (143, "gave back\n", "")
 
 
 def test_a_head_that_falls_silent_ends_the_command_and_one_missing_answer_does_not() -> None:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_batchjob_plan import World, spec, specs
 
+from raycp.controllers.batchjob.cleanup import cleanup
 from raycp.controllers.batchjob.job import Create, Job, JobCluster, RefusedCreate
 from raycp.controllers.batchjob.plan import plan
 from raycp.controllers.batchjob.pods import JobPod, pod_name
@@ -379,6 +380,9 @@ def test_a_drained_cluster_is_left_some_pods_at_a_time() -> None:
     assert set(clusters_of(world).values()) == {"b"}
     assert len(clusters_of(world)) == 8
     assert (world.status["failed"], world.status["active"]) == (0, 8)
+    assert [entry["name"] for entry in world.status["clusters"]] == ["b"], "nothing of the job is left there"
+    world.names = ("b",)
+    assert cleanup(world.status, frozenset(), [], world.clusters())[1] == "", "nor does its deletion wait for it"
 
 
 def test_a_drained_cluster_keeps_its_pods_while_no_other_takes_them() -> None:

@@ -13,6 +13,7 @@ from raycp.controllers.batchjob.indexes import IndexSet
 from raycp.controllers.batchjob.job import Create, Job, JobCluster
 from raycp.controllers.batchjob.plan import plan
 from raycp.controllers.batchjob.pods import JobPod, pod_name
+from raycp.controllers.batchjob.reconcile import shown_tier
 from raycp.controllers.batchjob.types import BatchJobSpec
 from raycp.sdk import conditions
 
@@ -492,6 +493,8 @@ def test_cleanup_waits_for_unreachable_clusters_unless_forgotten() -> None:
     assert "b" in waits
     out, waits = cleanup(world.status, frozenset({"b"}), [], world.clusters())
     assert waits == ""
+    _, waits = cleanup(world.status, frozenset(), [], [each for each in world.clusters() if each.name != "b"])
+    assert waits.endswith("not in the fleet any more: annotate it batch.raycp.io/forget-clusters=b to leave them there")
 
 
 def test_a_long_job_name_makes_valid_and_distinct_pod_names() -> None:
@@ -509,3 +512,10 @@ def test_ten_thousand_indexes_are_planned_fast() -> None:
     decided = plan(job, [], [JobCluster(f"c{n}") for n in range(50)], NOW)
     assert len(decided.creates) == 1000
     assert time.perf_counter() - started < 1.0
+
+
+def test_the_tier_that_is_shown_is_the_jobs_own_whatever_lane_a_requeue_goes_through() -> None:
+    assert shown_tier("standard", {"spec": {}}) == "standard"
+    assert shown_tier("background", {"spec": {}, "status": {"tier": "standard"}}) == "standard"
+    assert shown_tier("background", {"spec": {"qosTier": "critical"}, "status": {}}) == "critical"
+    assert shown_tier("background", {"spec": {}}) == "background"

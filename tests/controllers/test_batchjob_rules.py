@@ -190,6 +190,9 @@ NAMES = [
     ("x" * 64, {}, False),
     ("x" * 61, INDEXED, True),
     ("x" * 61, INDEXED | {"completions": 11}, False),
+    ("x" * 60, INDEXED | {"completions": 11}, True),
+    ("x" * 57, INDEXED | {"completions": 100_000}, True),
+    ("x" * 57, INDEXED | {"completions": 100_001}, False),
 ]
 
 RUNNING = {"completions": 3, "parallelism": 2}

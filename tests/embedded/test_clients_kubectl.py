@@ -136,6 +136,14 @@ def test_invalid_manifests_are_refused_with_the_field(kc: Kubectl) -> None:
     assert 'unknown field "spec.replicaz"' in refused.stderr
 
 
+def test_a_kind_that_is_not_served_is_told_as_such(kc: Kubectl) -> None:
+    stray = {"apiVersion": "example.com/v1", "kind": "Stray", "metadata": {"name": "a"}, "spec": {"x": 1}}
+    refused = kc("apply", "-f", "-", stdin=json.dumps(stray), check=False)
+    assert refused.returncode == 1
+    assert 'no matches for kind "Stray" in version "example.com/v1"' in refused.stderr
+    assert "error validating" not in refused.stderr
+
+
 def test_patch_label_annotate_scale_replace(kc: Kubectl) -> None:
     kc("apply", "-f", "-", stdin=yaml.safe_dump(DEPLOYMENT))
     kc("patch", "deployment", "web", "-p", '{"spec":{"template":{"spec":{"containers":[{"name":"c","image":"x"}]}}}}')

@@ -23,7 +23,7 @@ TOKENS = (
 """A token alone, wherever it is."""
 
 QUOTED = (
-    "Secret \"db\" in \"default\": password is '{}'",
+    'Secret "db" in "default": password is \'{}\'',
     'admission webhook denied: secrets "db" has token "{}"',
     "KeyError in credentials: `{}`",
     "{{'kind': 'Secret', 'data': {{'p': '{}'}}}}",
@@ -32,7 +32,7 @@ QUOTED = (
     "ValueError: {{'p': '{}'",
     "got b'{}'",
     "ValueError: invalid value: '{}'",
-    "the body was {{\"data\":{{\"p\":\"{}\"}}}}",
+    'the body was {{"data":{{"p":"{}"}}}}',
 )
 """A value of any shape, as error texts quote it."""
 
@@ -53,6 +53,8 @@ def test_a_quoted_value_does_not_get_through(template: str, value: str) -> None:
     [
         ("Authorization: Bearer abcdefgh12345", "abcdefgh12345"),
         ("password=hunter22", "hunter22"),
+        ("KeyError: 'hunter22'", "hunter22"),
+        ("no such token: KeyError: 'hunter'", "hunter'"),
         ("the password was hunter22, twice", "hunter22"),
         ("token: s3cr3t", "s3cr3t"),
         ("https://ann:hunter22@host/x", "hunter22"),
@@ -71,6 +73,9 @@ def test_known_shapes(text: str, secret: str) -> None:
     "text",
     [
         "ZeroDivisionError: on purpose",
+        "KeyError: 'data'",
+        "KeyError: 'app.kubernetes.io/name'",
+        "TypeError: size() got an unexpected keyword argument 'unit'",
         "connection to https://10.0.0.1:6443 refused",
         'pods "web-5d4f8c7b9-x2x7q" not found',
         "timed out: no result within 60 s",

@@ -2,6 +2,7 @@
 
 import msgspec
 import pytest
+from inprocess import fleet_doc, fleet_of, plan_of
 
 from raycp.base.problems import FLEET, FleetProblem, ProblemCode, ProblemOwner
 from raycp.protocol.control import StatusOf
@@ -21,7 +22,7 @@ from raycp.protocol.status import (
     readiness,
     with_readiness,
 )
-from raycp.protocol.status_builder import suspect_problems
+from raycp.protocol.status_builder import fleet_status, suspect_problems
 
 
 def whole() -> FleetStatus:
@@ -229,3 +230,16 @@ def test_a_code_of_a_later_release_is_read_as_another_problem() -> None:
     later = {"fleet": "t", "problems": [{"code": "FromTheFuture", "owner": {"cluster": "east"}, "message": "m", "since": 1.0}]}
     (found,) = decode_answer(StatusOf(), encode_answer(later)).found
     assert (found.code, found.owner.cluster, found.message) == (ProblemCode.OTHER, "east", "m")
+
+
+def test_a_cluster_that_gets_no_new_pods_says_so() -> None:
+    homes = {"hub": "0", "east": "0", "west": "0", "south": "0"}
+    plan = plan_of(homes, "tracked")
+    doc = fleet_doc(homes, ["fleet_samples:tracked"], fields={"east": {"drain": True}, "west": {"unschedulable": True}})
+    status = fleet_status(msgspec.structs.replace(plan, fleet=fleet_of(doc)), (), {}, ())
+    assert [(row.name, row.closed) for row in status.clusters] == [
+        ("hub", ""),
+        ("east", "drained"),
+        ("west", "unschedulable"),
+        ("south", ""),
+    ]

@@ -138,9 +138,11 @@ def test_modules_that_can_not_be_loaded_say_why(tmp_path: Path, monkeypatch: pyt
     (tmp_path / "c3_exits.py").write_text("import sys\nsys.exit(1)\n")
     (tmp_path / "c3_one.py").write_text(head + reconciler)
     (tmp_path / "c3_two.py").write_text(head + reconciler)
+    (tmp_path / "c3_kind.py").write_text(head + "@controller('Pod')\nasync def fn(ctx, obj): ...\n")
     for use, message in {
         "c3_nowhere": "no module named 'c3_nowhere'",
         "c3_needs": r"c3_missing_dependency.*c3_needs.py, line 2",
+        "c3_kind": r"'Pod' is not VERSION/Kind.*c3_kind.py, line 2: @controller",
         "c3_broken": r"c3_broken.py, line 2",
         "c3_empty": "has no controller",
         "c3_exits": "SystemExit",

@@ -103,6 +103,19 @@ def reason(cluster: WatchedCluster) -> str:
     return report.reason
 
 
+def lag(cluster: WatchedCluster) -> float:
+    report = ClusterReport("c1")
+    cluster.fill(report)
+    return report.lag
+
+
+async def test_a_cluster_that_was_never_reached_has_been_silent_since_it_is_watched() -> None:
+    cluster = watched(at_once)
+    cluster.started -= 40.0
+    assert 40.0 <= lag(cluster) < 80.0
+    await cluster.close()
+
+
 ANY = [ConnectError("c1", "x", "y"), BadAnswer("html"), ValueError("decoder"), RecursionError(), OSError("x")]
 
 
@@ -114,7 +127,9 @@ async def test_whatever_goes_wrong_it_is_tried_again_and_shown(error: Exception)
     cluster = watched(at_once)
     cluster.update(plan("a"), {}, None)
     await until(lambda: bool(seen.add(reason(cluster)) or cluster.client is not None))
-    assert any((str(error) or type(error).__name__) in text for text in seen)
+    told = "x. y" if isinstance(error, ConnectError) else str(error) or type(error).__name__
+    assert told in seen
+    assert lag(cluster) < 60.0, "counted from its start, not from the start of the clock, before its first contact"
     await until(lambda: reason(cluster) == "")
     assert [client.closed for client in FakeClient.made] == [1, 1, 1, 0]
     await cluster.close()

@@ -12,7 +12,7 @@ from typing import Any
 from raycp.controllers.batchjob.job import POLL, JobCluster, JobPlan
 from raycp.controllers.batchjob.pods import JobPod
 from raycp.controllers.batchjob.record import JobRecord
-from raycp.controllers.batchjob.types import ORPHANED
+from raycp.controllers.batchjob.types import FORGET, ORPHANED
 
 _ORPHAN = "orphan"
 """Finalizer that the API server sets for propagation policy Orphan (``metav1.FinalizerOrphanDependents``)."""
@@ -45,11 +45,21 @@ def cleanup(
             out.releases.append(pod)
         elif pod.ends_at is None or pod.tracked:
             out.ends.append(pod)
-    visible = {cluster.name for cluster in clusters if cluster.visible}
+    visible, of_fleet = set[str](), set[str]()
+    for cluster in clusters:
+        of_fleet.add(cluster.name)
+        if cluster.visible:
+            visible.add(cluster.name)
     touched = set(JobRecord.read(dict(status)).clusters)
     missing = sorted(touched - visible - forgotten)
     if missing:
         out.requeue_after = POLL
         what = "release" if orphan else "delete"
-        return out, f"waits for unreachable clusters, to {what} the Pods there: {', '.join(missing)}"
+        lost = [name for name in missing if name in of_fleet]
+        gone = [name for name in missing if name not in of_fleet]
+        why = [f"waits for unreachable clusters, to {what} the Pods there: {', '.join(lost)}"] if lost else []
+        if gone:
+            named = ",".join(gone)
+            why.append(f"had Pods in clusters that are not in the fleet any more: annotate it {FORGET}={named} to leave them there")
+        return out, "; ".join(why)
     return out, f"{remaining} Pods are not {'released' if orphan else 'deleted'} yet" if remaining else ""

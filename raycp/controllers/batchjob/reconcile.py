@@ -71,7 +71,7 @@ async def batchjob(ctx: Context, obj: dict[str, Any]) -> Result | None:
         meta.get("generation"),
         forgotten,
         namespace=meta["namespace"],
-        tier=ctx.request.tier,
+        tier=shown_tier(ctx.request.tier, obj),
         queue=ctx.request.queue,
     )
     now = ctx.now()
@@ -222,7 +222,7 @@ async def _invalid(
     ctx: Context, obj: dict[str, Any], problem: str, pods: list[JobPod], clusters: list[JobCluster]
 ) -> Result | None:
     """A spec that the CRD's schema should have refused (it is older than the CRD): reported once, and not retried."""
-    job = UnreadableJob(obj.get("status") or {}, problem, ctx.request.tier, _forgotten(obj["metadata"]))
+    job = UnreadableJob(obj.get("status") or {}, problem, shown_tier(ctx.request.tier, obj), _forgotten(obj["metadata"]))
     decided = wind_up(job, pods, clusters, ctx.now())
     if decided.status:
         await ctx.status(decided.status, replace=True)
@@ -231,6 +231,15 @@ async def _invalid(
     if outcome.errors:
         raise Retry(f"{len(outcome.errors)} Pod writes failed: {outcome.errors[0]}") from outcome.errors[0]
     return Result(requeue_after=HELD_POLL if outcome.held else decided.requeue_after)
+
+
+def shown_tier(lane: str, obj: Mapping[str, Any]) -> str:
+    """The tier of the job, by the lane in which it is reconciled: requeues and resyncs go through ``background``, whatever the
+    job's own tier is."""
+    if lane != "background":
+        return lane
+    named = (obj.get("spec") or {}).get("qosTier")
+    return str(named or (obj.get("status") or {}).get("tier") or lane)
 
 
 def soft_only(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:

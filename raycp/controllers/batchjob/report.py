@@ -6,6 +6,7 @@ from typing import Any
 from raycp.base.tasks import CLUSTER
 from raycp.controllers.batchjob.admission import describe_admission
 from raycp.controllers.batchjob.obstacles import placement, released, waits_for
+from raycp.controllers.batchjob.record import Tally
 from raycp.controllers.batchjob.step import JobStep
 from raycp.sdk import conditions
 
@@ -64,6 +65,15 @@ def _count_clusters(step: JobStep) -> None:
             tally.active, tally.ready = live[name], ready_in[name]
         elif name not in waited_for:  # nothing is assumed to run there: it was forgotten, or replaced
             tally.active = tally.ready = 0
+    _leave_out(step)
+
+
+def _leave_out(step: JobStep) -> None:
+    """Clusters that the job has left without a trace, seen to be so: it is deleted without waiting for them."""
+    kept = {pod.cluster for pod in step.present} | {made.cluster for made in step.out.creates} | set(step.record.assigned.values())
+    for name, tally in list(step.record.clusters.items()):
+        if name not in kept and step.visible(name) and tally == Tally():
+            del step.record.clusters[name]
 
 
 def _unreachable(step: JobStep) -> None:

@@ -6,7 +6,8 @@ Rules, each on top of ``raycp.metrics.redaction.redact``:
 1. What follows a brace is an object, or a part of one: left out, to the end of the text, since what was cut off closes no brace.
    Likewise ``b'...'``, and the value that an API server quotes after ``Invalid value:``.
 2. A text that speaks of a secret, a password, a token, a credential, or a key loses everything in quotes, and the word that follows
-   where it has a digit.
+   where it has a digit. Python's own words do not count: a ``keyword`` argument, and the ``KeyError`` of a plain name, which is
+   what a field that is missing looks like.
 3. A long run of mixed letters and digits, of hex digits, or of base64 is taken for a token. Names in Kubernetes are lower case.
 4. Control characters become spaces: a record is a line, and no terminal obeys it.
 
@@ -35,6 +36,8 @@ _FOLLOWS = re.compile(
     r"(?i)\b((?:secret|password|passwd|passphrase|token|credential|key|bearer)s?\b[\s:=]*(?:(?:is|was|of|for|value)\b[\s:=]*)*)"
     r"(?=\S*\d)[^\s,;]{4,}"
 )
+_MISSING = re.compile(r"""KeyError: (['"])[A-Za-z_][A-Za-z_./-]{0,62}\1|(?i:keyword)""")
+"""Speaks of no secret. A key with a digit in it may be one."""
 _PLACE = re.compile(r" \([\w.-]{1,100}, line \d{1,7}\)$")
 _FRAME = re.compile(r"[ |]*  File \".*\", line \d+")
 _HEADING = re.compile(
@@ -113,7 +116,7 @@ def _scrub(text: str) -> str:
     if not text.isascii():  # half a character, which a file's name may hold, can't be written
         text = text.encode("utf-8", "replace").decode()
     text = _CONTROL.sub(" ", text)
-    lowered = text.lower()
+    lowered = _MISSING.sub("", text).lower()
     speaks_of_secrets = any(word in lowered for word in _SECRETS)
     if speaks_of_secrets or any(shape in text for shape in _SHAPES):
         text = redact(text)
