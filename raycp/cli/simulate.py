@@ -2,17 +2,15 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from raycp.cli.console import put
 from raycp.cli.errors import BadInput
 from raycp.cli.output import Column, Page, add_output, document, render
 from raycp.cli.printer import say
-
-if TYPE_CHECKING:
-    from raycp.config import FleetDoc
-    from raycp.scheduling.baselines import Clusters
-    from raycp.scheduling.simulation import SimulationReport
+from raycp.config import FleetDoc
+from raycp.scheduling.baselines import Clusters
+from raycp.scheduling.simulation import SimulationReport
 
 _COLUMNS = [
     Column("POLICY", "policy"),
@@ -106,7 +104,7 @@ def _page(reports: "list[SimulationReport]", format: Any) -> Page:
     return page
 
 
-def _clusters(args: argparse.Namespace, doc: "FleetDoc") -> "Clusters":
+def _clusters(args: argparse.Namespace, doc: FleetDoc) -> Clusters:
     """The members with their capacity. Raises ``BadInput``."""
     from raycp.base.quantities import QuantityError
     from raycp.driver.declared_clusters import candidate_of_spec, capacity_of_spec

@@ -107,19 +107,19 @@ class _Job(msgspec.Struct):
 _decoder = msgspec.json.Decoder(_Job)
 
 
-class UnreadableJob(ValueError):
+class JobNotReadable(ValueError):
     """A job that the API server should have refused; its reconcile says so to the user."""
 
 
 class ScheduledJob:
-    """One state of a job. Raises ``UnreadableJob``."""
+    """One state of a job. Raises ``JobNotReadable``."""
 
     def __init__(self, obj: Obj) -> None:
         self.obj = obj
         try:
             found = _decoder.decode(obj.raw)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            raise UnreadableJob(str(error)) from None
+            raise JobNotReadable(str(error)) from None
         self.spec, self.status = found.spec, found.status
 
     @property
@@ -181,7 +181,7 @@ class ScheduledJob:
         return read_record(self.status.admission)
 
     def demand(self, queue: str, priority: int) -> JobDemand:
-        """What it asks for. Raises ``UnreadableJob`` for resources that are no quantities."""
+        """What it asks for. Raises ``JobNotReadable`` for resources that are no quantities."""
         spec, meta = self.spec, self.obj.meta
         gang, pod = spec.gang, spec.template.spec
         at_once = 1 if spec.parallelism is None else spec.parallelism
@@ -190,7 +190,7 @@ class ScheduledJob:
             requests = pod_requests(pod)
             tolerations = msgspec.convert(pod.get("tolerations") or [], list[_PodToleration])
         except Exception as error:  # law 12: the hub's server checks types of the template only
-            raise UnreadableJob(f"spec.template.spec: {message_of(error)}") from None
+            raise JobNotReadable(f"spec.template.spec: {message_of(error)}") from None
         placement = spec.placement
         return JobDemand(
             meta.uid,

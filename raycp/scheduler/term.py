@@ -17,7 +17,7 @@ from raycp.base.clock import Clock
 from raycp.base.objects import Obj
 from raycp.kube.errors import Fenced, KubeError
 from raycp.scheduler.hub import HubJobs
-from raycp.scheduler.jobs import ScheduledJob, UnreadableJob
+from raycp.scheduler.jobs import JobNotReadable, ScheduledJob
 from raycp.scheduler.queue_table import QueueTable
 from raycp.scheduler.writes import AdmissionWriter, WriteResult, meta_deleted
 from raycp.scheduling.admission import Admission
@@ -138,7 +138,7 @@ class SchedulerTerm:
             return
         try:
             job = ScheduledJob(obj)
-        except UnreadableJob:
+        except JobNotReadable:
             return  # its reconcile says so to the user
         known = self.jobs.get(uid)
         takes_part = job.ours and (job.wants or bool(self._queues.of(obj.meta.namespace)))
@@ -221,7 +221,7 @@ class SchedulerTerm:
             priority = self._priorities.get(name, record.priority if record is not None else 0)
         try:
             demand = job.demand(self._queue(job), priority)
-        except UnreadableJob as error:
+        except JobNotReadable as error:
             log.warning("job %s/%s is not scheduled: %s", job.obj.meta.namespace, job.obj.meta.name, error)
             return
         for each in demand.depends_on:

@@ -15,7 +15,7 @@ import msgspec
 from raycp.base.clock import Clock
 from raycp.base.objects import Obj
 from raycp.kube.errors import ApiError, Fenced, KubeError
-from raycp.scheduler.jobs import ScheduledJob, UnreadableJob, written_record
+from raycp.scheduler.jobs import JobNotReadable, ScheduledJob, written_record
 from raycp.scheduling.admissions import AdmissionRecord
 from raycp.sdk.patches import merge_diff
 
@@ -71,7 +71,7 @@ class AdmissionWriter:
                 return WriteResult.GONE, None
             try:
                 job = ScheduledJob(found)
-            except UnreadableJob:
+            except JobNotReadable:
                 return WriteResult.CHANGED, found
             if _same(job.status.admission, new):
                 return WriteResult.YES, found

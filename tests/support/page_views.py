@@ -166,7 +166,7 @@ STEPS: list[dict[str, Any]] = [
 class Shards:
     """Knows one object."""
 
-    async def timeline(self, shard: str, cluster: str, kind: str, namespace: str, name: str) -> bytes | None:
+    async def timeline(self, shard: str, cluster: str, kind: str, namespace: str, name: str, topic: str = "") -> bytes | None:
         if (cluster, kind, namespace, name) != ("hub", JOB, "default", "hello"):
             return None
         return msgspec.json.encode({"controllers": [{"controller": "batchjob", "queue": None, "steps": STEPS}]})

@@ -5,12 +5,12 @@ The path of a job: ``types`` is the schema of its spec, with ``podtemplate``, ``
 reads a spec by them; ``reconcile`` collects the observed state; ``plan`` decides, as a pure function from a ``job`` to a
 ``JobPlan``. Its parts work on one ``step``: ``repairs`` makes sense of damaged times; ``ends``, ``verdict``, ``creations`` and
 ``report`` count, judge, place and describe; ``refusals``, ``absence`` and ``moves`` know the clusters that refuse the job's
-Pods, are lost, or are to be left, and ``obstacles`` says so in conditions; ``admission`` (with ``admissiontypes``) keeps them
-to what the scheduler has decided. They use ``pods`` (a Pod's state, with its ``troubles``), ``policy`` (what a failure means),
-``record`` and ``cluster_record`` (what the status remembers, with sets of ``indexes``) and ``raycp.scheduling``. ``reconcile``
-writes the status first and then has the plan carried out by ``execution``, with ``newpod``; ``cleanup`` deletes or releases the
-Pods of a deleted job, ``invalidity`` ends those of one whose spec can't be read. ``sweeper`` is a second controller: it removes
-Pods of ``dead_jobs``.
+Pods, are lost, or are to be left, and ``obstacles`` says so in conditions; ``admission`` (with ``podadmission`` and
+``admissiontypes``) keeps them to what the scheduler has decided. They use ``pods`` (a Pod's state, with its ``troubles``),
+``policy`` (what a failure means), ``record`` and ``cluster_record`` (what the status remembers, with sets of ``indexes``) and
+``raycp.scheduling``. ``reconcile`` writes the status first and then has the plan carried out by ``execution``, with ``newpod``;
+``cleanup`` deletes or releases the Pods of a deleted job, ``invalidity`` ends those of one whose spec can't be read. ``sweeper``
+is a second controller: it removes Pods of ``dead_jobs``.
 
 The laws, held by tests:
 

@@ -9,16 +9,11 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from raycp.controllers.batchjob.step import JobStep
 from raycp.scheduling import Candidate, Rules
-
-if TYPE_CHECKING:
-    from raycp.controllers.batchjob.job import Job
-    from raycp.controllers.batchjob.step import JobStep
 
 QUOTA = "quota"
 """What a held job waits for, as it is counted (``Done.waiting``)."""
@@ -27,46 +22,7 @@ _SETTLES = 1.0
 """Seconds after which a Pod that is not there counts as never created."""
 
 
-@dataclass(frozen=True, slots=True)
-class PodAdmission:
-    """``needed``: no Pod without a decision. ``clusters``: the most Pods by cluster, in the order in which to fill them."""
-
-    needed: bool = False
-    state: str = ""
-    reason: str = ""
-    message: str = ""
-    clusters: Mapping[str, int] = field(default_factory=dict)
-
-    @property
-    def held(self) -> bool:
-        """Whether no Pod may run."""
-        return self.needed and self.state != "Admitted"
-
-    @property
-    def most(self) -> int | None:
-        """The most Pods over all clusters; None: no limit."""
-        return sum(self.clusters.values()) if self.needed else None
-
-
-def admission_of(job: "Job") -> PodAdmission:
-    """The decision about ``job``, as its status has it."""
-    found: Mapping[str, Any] = job.status.get("admission") or {}
-    if not (job.spec.scheduled or job.queue):
-        return PodAdmission()
-    if not found and not job.spec.scheduled and job.status.get("startTime"):
-        return PodAdmission()
-    clusters: Mapping[str, int] = found.get("clusters") or {}
-    state = found.get("state") or "Pending"
-    return PodAdmission(
-        True,
-        state,
-        found.get("reason") or "Waiting",
-        found.get("message") or "the scheduler has not decided yet",
-        clusters if state == "Admitted" else {},
-    )
-
-
-def room_in(step: "JobStep", candidate: Candidate, existing: Mapping[str, int]) -> Candidate | None:
+def room_in(step: JobStep, candidate: Candidate, existing: Mapping[str, int]) -> Candidate | None:
     """The cluster with no more room than is admitted there; None where none is."""
     if not step.admission.needed:
         return candidate
@@ -76,14 +32,14 @@ def room_in(step: "JobStep", candidate: Candidate, existing: Mapping[str, int]) 
     return msgspec.structs.replace(candidate, free_pods=room if candidate.free_pods is None else min(room, candidate.free_pods))
 
 
-def rules_within(step: "JobStep", rules: Rules) -> Rules:
+def rules_within(step: JobStep, rules: Rules) -> Rules:
     """The job's own rules; those of an admitted job have been applied by the scheduler."""
     if not step.admission.needed:
         return rules
     return Rules("Pack", clusters=tuple(step.admission.clusters))
 
 
-def leave_unadmitted(step: "JobStep") -> None:
+def leave_unadmitted(step: JobStep) -> None:
     """More indexes are assigned to a cluster than are admitted there: the surplus leaves, those without a Pod first."""
     record, admission = step.record, step.admission
     if not admission.needed:
@@ -102,7 +58,7 @@ def leave_unadmitted(step: "JobStep") -> None:
     step.wakes.append(step.now + _SETTLES)
 
 
-def describe_admission(step: "JobStep") -> None:
+def describe_admission(step: JobStep) -> None:
     """Conditions ``QuotaReserved`` and ``Admitted``, and ``Scheduled`` of a held job, in the scheduler's words."""
     admission = step.admission
     if not admission.needed or step.finished or step.spec.suspend:

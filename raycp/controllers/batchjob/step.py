@@ -3,8 +3,8 @@
 from collections import Counter
 from collections.abc import Iterable
 
-from raycp.controllers.batchjob.admission import admission_of
 from raycp.controllers.batchjob.job import POLL, Job, JobCluster, JobPlan
+from raycp.controllers.batchjob.podadmission import admission_of
 from raycp.controllers.batchjob.pods import JobPod
 from raycp.controllers.batchjob.record import JobRecord
 from raycp.controllers.batchjob.types import Placement
