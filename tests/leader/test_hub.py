@@ -82,7 +82,7 @@ async def test_leader_installs_crds_and_stores_epoch_and_document(here: Here) ->
     plan = here.plan()
     assert here.published() is None, "not before its CRDs are there"
     api = here.cluster.api
-    await here.drive(plan, lambda: api.get("configmaps", "raycp-system", "raycp-t-fleet") and here.lock.leadership)
+    await here.drive(plan, lambda: api.get("configmaps", "raycp-system", "raycp-t-fleet") and here.published())
     assert here.published() == here.connect
     assert api.get("customresourcedefinitions", "", JOBS) is not None
     assert here.lock.leadership is not None
