@@ -121,9 +121,10 @@ def test_a_lying_server_through_the_command(capsys: pytest.CaptureFixture[str]) 
 
 
 @pytest.mark.ray
-@pytest.mark.wide
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("cause", ["node-kill", "node-freeze"])
+@pytest.mark.parametrize(
+    "cause", [pytest.param("node-kill", marks=pytest.mark.soak), pytest.param("node-freeze", marks=pytest.mark.wide)]
+)
 def test_a_node_is_lost_through_the_command(cause: str, capsys: pytest.CaptureFixture[str]) -> None:
     code = main(["bench", "switch", "--cause", cause, "--repetitions", "2", "--set", "existing=500", "--quiet", "--check"])
     told = json.loads(capsys.readouterr().out)
