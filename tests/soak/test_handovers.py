@@ -19,6 +19,8 @@ from raycp.protocol.control import HandOver
 CLUSTERS = ["hub", "east", "west", "north"]
 MANY = int(os.environ.get("RAYCP_SOAK_HANDOVERS") or 500)
 RATE = 20.0
+LAST = 20.0
+"""Seconds after which a change without a reconcile is lost."""
 GRACE = 1.0
 """A change sent within this time after a hand-over counts to it, in seconds."""
 
@@ -58,10 +60,15 @@ async def _hand_over(scale: Scale, at: object, wanted: int) -> None:
                 await _forget(made, sum(each.count for each in users.values()))
             await asyncio.sleep(2.0)
         sent = sum(each.count for each in users.values())
-        for api in members.values():
-            await api.gather()
-        waits = {(name, key): wait for name, api in members.items() for key, wait in latencies.waits(api.writes).items()}
-        lost = [key for key, (_, seconds) in waits.items() if seconds == float("inf")]
+        deadline = time.monotonic() + LAST
+        while True:  # the last changes were sent a moment ago
+            for api in members.values():
+                await api.gather()
+            waits = {(name, key): wait for name, api in members.items() for key, wait in latencies.waits(api.writes).items()}
+            lost = [key for key, (_, seconds) in waits.items() if seconds == float("inf")]
+            if not lost or time.monotonic() > deadline:
+                break
+            await asyncio.sleep(0.1)
         twice = [name for api in members.values() for name in latencies.twice(api.writes)]
         every = [seconds for _, seconds in waits.values()]
         median = statistics.median(every)
