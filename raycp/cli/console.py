@@ -33,6 +33,13 @@ def put(page: Page) -> None:
             console.print(_drawn(block), soft_wrap=isinstance(block, str))
 
 
+def put_or_watch(draw: Callable[[], Page], every: float | None) -> None:
+    """Print what ``draw`` returns, once; with ``every``, see ``watch``."""
+    if every is not None:
+        watch(draw, every)
+    put(draw())
+
+
 def watch(draw: Callable[[], Page], every: float) -> NoReturn:
     """Show what ``draw`` returns every ``every`` seconds until Ctrl-C; in a pipe, one page after the other.
 

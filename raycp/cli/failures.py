@@ -4,9 +4,8 @@ import argparse
 import time
 from typing import Any
 
-from raycp.cli.console import put, watch
-from raycp.cli.errors import CliError
-from raycp.cli.observer import add_observer, fetch, observer_url
+from raycp.cli.console import put_or_watch
+from raycp.cli.observer import add_observer, fetch_list, observer_url
 from raycp.cli.output import Column, Page, Row, add_every, add_output, document, render
 from raycp.cli.status import PROBLEMS, since
 
@@ -45,20 +44,13 @@ def run(args: argparse.Namespace) -> int:
         found = failures_at(url)
         return document(found, args.output) if args.output in ("json", "yaml") else show(found, args.output)
 
-    if args.watch:
-        watch(draw, args.every)
-    put(draw())
+    put_or_watch(draw, args.every if args.watch else None)
     return 0
 
 
 def failures_at(url: str) -> dict[str, Any]:
     """What fails, as the observer at ``url`` knows it. Raises ``CliError``."""
-    found = fetch(url, "/api/v1/errors")
-    if found is None:
-        raise CliError(
-            f"{url} does not serve /api/v1/errors", "its raycp is older, or it is no raycp observer: name the right one with --url"
-        )
-    return found
+    return fetch_list(url, "/api/v1/errors")
 
 
 def show(found: Row, format: Any) -> Page:

@@ -43,6 +43,15 @@ def fetch(url: str, path: str, timeout: float = 10.0) -> dict[str, Any] | None:
         raise CliError(f"the observer at {url} does not answer: {reason}", _remedy(url, reason)) from error
 
 
+def fetch_list(url: str, path: str) -> dict[str, Any]:
+    """As ``fetch``, of a path that every observer of this release serves. Raises ``CliError``."""
+    found = fetch(url, path)
+    if found is None:
+        remedy = "its raycp is older, or it is no raycp observer: name the right one with --url"
+        raise CliError(f"{url} does not serve {path}", remedy)
+    return found
+
+
 def _remedy(url: str, reason: object) -> str:
     if isinstance(reason, ssl.SSLError):
         return f"name the authority of its certificate in {CA}, and the observer by a name that the certificate has with --url"

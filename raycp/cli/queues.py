@@ -3,9 +3,8 @@
 import argparse
 from typing import Any
 
-from raycp.cli.console import put, watch
-from raycp.cli.errors import CliError
-from raycp.cli.observer import add_observer, fetch, observer_url
+from raycp.cli.console import put_or_watch
+from raycp.cli.observer import add_observer, fetch_list, observer_url
 from raycp.cli.output import Column, Page, Row, add_every, add_output, document, render
 
 COLUMNS = [
@@ -42,20 +41,13 @@ def run(args: argparse.Namespace) -> int:
         found = queues_at(url)
         return document(found, args.output) if args.output in ("json", "yaml") else show(found, args.output)
 
-    if args.watch:
-        watch(draw, args.every)
-    put(draw())
+    put_or_watch(draw, args.every if args.watch else None)
     return 0
 
 
 def queues_at(url: str) -> list[dict[str, Any]]:
     """The queues, as the observer at ``url`` hears of them. Raises ``CliError``."""
-    found = fetch(url, "/api/v1/queues")
-    if found is None:
-        raise CliError(
-            f"{url} does not serve /api/v1/queues", "its raycp is older, or it is no raycp observer: name the right one with --url"
-        )
-    rows: list[dict[str, Any]] = found["queues"]
+    rows: list[dict[str, Any]] = fetch_list(url, "/api/v1/queues")["queues"]
     return rows
 
 
