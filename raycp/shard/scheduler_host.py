@@ -5,7 +5,6 @@ shard it answers such a request. A shard without the hub, a standby, and a fleet
 at a flag four times a second.
 """
 
-import contextlib
 import secrets
 from typing import Any
 
@@ -15,6 +14,7 @@ from raycp.base.clock import Clock
 from raycp.base.events import Event, EventType
 from raycp.base.loop_names import LoopName
 from raycp.base.loops import Loops
+from raycp.base.text import message_of
 from raycp.config.clusters import ClusterSpec
 from raycp.protocol.frames import CapacityChanged
 from raycp.protocol.plan import Plan
@@ -140,11 +140,7 @@ class SchedulerHost:
 
     def told(self, change: CapacityChanged) -> None:
         """See ``CapacityPeer``."""
-        summary = None
-        if change.summary:
-            with contextlib.suppress(msgspec.MsgspecError, ValueError):
-                summary = decode_summary(change.summary)
-        self._told[change.cluster] = (summary, change.reachable, change.reason)
+        self._told[change.cluster] = taken(change)
         self._show(change.cluster)
 
     def _tell(self, cluster: str, summary: bytes, reachable: bool, reason: str) -> None:
@@ -171,6 +167,17 @@ class SchedulerHost:
         if known is not None:
             summary, reachable, reason = self._told.get(name, (None, False, "its capacity is not known yet"))
             self.scheduler.set_cluster(candidate(*known, reachable, reason), summary)
+
+
+def taken(change: CapacityChanged) -> tuple[CapacitySummary | None, bool, str]:
+    """What a shard says of a member: its room (None: no limit), whether it gets Pods, and why not. One whose room can't be read
+    gets none: it would get any number."""
+    if not change.summary:
+        return None, change.reachable, change.reason
+    try:
+        return decode_summary(change.summary), change.reachable, change.reason
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        return None, False, f"what its shard says of its capacity can't be read: {message_of(error)}"
 
 
 def candidate(spec: ClusterSpec, labels: dict[str, str], reachable: bool, reason: str) -> Candidate:
