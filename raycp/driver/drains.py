@@ -15,6 +15,7 @@ from raycp.config import FleetDoc
 from raycp.controllers.batchjob.indexes import IndexSet
 from raycp.controllers.batchjob.types import GROUP, VERSION
 from raycp.kube import ApiError, ClusterClient, decode_answer
+from raycp.kube.pages import each_page
 from raycp.protocol.plan import Fleet, Plan
 
 PAGE = 500
@@ -75,32 +76,22 @@ class _Job(msgspec.Struct):
     status: _Status = msgspec.field(default_factory=_Status)
 
 
-class _ListMeta(msgspec.Struct):
-    continue_: str = msgspec.field(default="", name="continue")
-
-
 class _Jobs(msgspec.Struct):
     items: list[_Job]
-    metadata: _ListMeta
 
 
 async def jobs_in(hub: ClusterClient, clusters: Collection[str]) -> list[JobPresence]:
     """The jobs with Pods in ``clusters``, as the hub's statuses say. Raises ``KubeError``."""
     found: list[JobPresence] = []
-    query: dict[str, str | int | bool] = {"limit": PAGE}
-    while True:
-        try:
-            answer = await hub.request("GET", _PATH, query=query)
-        except ApiError as error:
-            if error.not_found:
-                return []  # no fleet has ever installed the kind
+    try:
+        async for body in each_page(hub, _PATH, {"limit": PAGE}):
+            for job in decode_answer(body, _Jobs, f"GET {_PATH}").items:
+                found += _presences(job, clusters)
+    except ApiError as error:
+        if not error.not_found:
             raise
-        page = decode_answer(answer.body, _Jobs, f"GET {_PATH}")
-        for job in page.items:
-            found += _presences(job, clusters)
-        if not page.metadata.continue_:
-            return found
-        query = {**query, "continue": page.metadata.continue_}
+        return []  # no fleet has ever installed the kind
+    return found
 
 
 def _presences(job: _Job, clusters: Collection[str]) -> Iterable[JobPresence]:

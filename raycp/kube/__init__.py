@@ -7,7 +7,7 @@ first one), ``objects`` (its calls on objects), ``discovery`` (kinds to resource
 ``budget``), ``pool`` (keep-alive connections to a ``target``, opened by ``dialer``, through a proxy by ``tunnel``), ``guard`` (the
 fence before a write), ``payload`` (the bytes of a request), ``connection`` (one HTTP/1.1 exchange), ``limits`` (how large answers
 may be), ``answers`` (what counts as the server's word), ``codec`` (bytes to ``Obj``; ``salvage`` where one object spoils many),
-``errors``.
+``pages`` (a list, page by page), ``errors``.
 
 Nothing that a decoder raises leaves this room: bodies, lines and files that cannot be read are a ``KubeError`` (law 12).
 """

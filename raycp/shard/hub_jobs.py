@@ -16,6 +16,7 @@ from raycp.classify.rules import WATCHED
 from raycp.kube import MERGE_PATCH, ApiError, BadAnswer, ClusterClient, Fenced, UnreadableObject, WriteStamp
 from raycp.kube.answers import decode_answer
 from raycp.kube.codec import decode_object, decode_objects, split_list
+from raycp.kube.pages import each_page
 from raycp.member.clients import Clients
 from raycp.member.permits import PermitKeeper
 from raycp.shard.caches import Caches
@@ -112,16 +113,10 @@ class HubJobCache:
         """See ``HubJobs``."""
         client = await self._client()
         path = (await client.resource(JOBS)).path(None, None)
-        token = ""
-        while True:
-            query: dict[str, str | int | bool] = {"limit": PAGE} | ({"continue": token} if token else {})
-            answer = await client.request("GET", path, query=query)
-            meta, items, head = split_list(answer.body)
+        async for body in each_page(client, path, {"limit": PAGE}):
+            _, items, head = split_list(body)
             for obj in decode_objects(items, head)[0]:
                 yield obj
-            token = meta.continue_
-            if not token:
-                return
 
     async def read(self, namespace: str, name: str) -> Obj | None:
         """See ``JobStore``."""

@@ -19,6 +19,7 @@ from raycp.base.owner_marks import ClaimProof, MarkKeys, next_keys
 from raycp.config.clusters import ClusterSpec
 from raycp.driver.removal.findings import ClusterFindings, FloorMark, HeldObject, LeftDefinition, LeftObject
 from raycp.kube import ApiError, ClusterClient, NoSuchKind, decode_answer
+from raycp.kube.pages import each_page
 from raycp.leader.fleet_record import RECORD as FLEET_RECORD
 from raycp.leadership.epoch import read_leadership
 from raycp.leadership.locks import LockProblem, lock_of_kind, make_lock
@@ -51,13 +52,8 @@ class _Held(msgspec.Struct):
     metadata: _HeldMeta
 
 
-class _ListMeta(msgspec.Struct):
-    continue_: str = msgspec.field(default="", name="continue")
-
-
 class _HeldList(msgspec.Struct):
     items: list[_Held]
-    metadata: _ListMeta
 
 
 class _Single(msgspec.Struct):
@@ -194,14 +190,9 @@ def _child(meta: Meta, kind: GVK, plan: ControllerPlan, cluster: str, keys: Mark
 
 
 async def _items(client: ClusterClient, path: str, query: dict[str, str | int | bool]) -> AsyncIterator[_Held]:
-    while True:
-        answer = await client.request("GET", path, query=query)
-        found = decode_answer(answer.body, _HeldList, f"GET {path}")
-        for item in found.items:
+    async for body in each_page(client, path, query):
+        for item in decode_answer(body, _HeldList, f"GET {path}").items:
             yield item
-        if not found.metadata.continue_:
-            return
-        query = {**query, "continue": found.metadata.continue_}
 
 
 def _crds(scope: RemovalScope, cluster: ClusterSpec) -> Iterable[tuple[dict[str, Any], tuple[str, ...]]]:
