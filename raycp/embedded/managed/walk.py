@@ -142,7 +142,7 @@ def _over_zero(shape: Shape) -> Adder:
 
 
 def _compile_over_zero(shape: Shape) -> Adder:
-    plan: dict[str, tuple[str, Any, bool, Adder]] = {}
+    plan: dict[str, tuple[str, Any, bool, Adder | None]] = {}
     for name, field in shape.fields.items():
         there = shape.presence.get(name) == "P"
         struct = there and field.kind == shapes.OBJECT and not field.atomic
@@ -155,15 +155,16 @@ def _compile_over_zero(shape: Shape) -> Adder:
             if how is None:
                 made[f"f:{key}"] = MEMBER
                 continue
-            if one == how[1]:
-                continue
-            below = how[3](one)
-            if how[1] is not _ABSENT:
+            path, unset, struct, add = how
+            if unset is _ABSENT:
+                made[path] = MEMBER if add is None else add(one)
+            elif one != unset:
+                below = MEMBER if add is None else add(one)
                 if "." in below:  # the old value was a null list or map
                     below = {k: v for k, v in below.items() if k != "."}
-                elif not below and how[2]:
+                elif not below and struct:
                     continue
-            made[how[0]] = below
+                made[path] = below
         return made
 
     def leaf(value: Any) -> Fields:
@@ -172,12 +173,17 @@ def _compile_over_zero(shape: Shape) -> Adder:
     return leaf if shape.atomic else walk
 
 
-def _lazy(shape: Shape, struct: bool) -> Adder:
-    if shape.kind in shapes.SCALARS:
-        return _leaf
+def _lazy(shape: Shape, struct: bool) -> Adder | None:
+    """The adder of a field or an item, compiled at its first call since shapes may be cyclic; None for a leaf, which needs none."""
+    if shape.kind in shapes.SCALARS or (shape.atomic and not struct):
+        return None
+    ready: Adder | None = None
 
     def later(value: Any) -> Fields:
-        return (_over_zero(shape) if struct else _adder(shape))(value)
+        nonlocal ready
+        if ready is None:
+            ready = _over_zero(shape) if struct else _adder(shape)
+        return ready(value)
 
     return later
 
@@ -224,7 +230,8 @@ def _compile_adder(shape: Shape) -> Adder:
         for key, one in value.items():
             how = plan.get(key)
             if how is not None:
-                made[how[0]] = how[1](one)
+                path, add = how
+                made[path] = MEMBER if add is None else add(one)
             else:
                 made[f"f:{key}"] = MEMBER if others is None else others(one)
         return made
@@ -252,7 +259,7 @@ def _list_adder(shape: Shape) -> Adder:
         for one in value:
             name = element(shape, one)
             if name is not None:
-                made[name] = add(one)
+                made[name] = MEMBER if add is None else add(one)
         return made
 
     return walk

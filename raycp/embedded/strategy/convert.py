@@ -69,9 +69,13 @@ def converter(shape: Shape) -> Converter:
 
 def _later(shape: Shape) -> Converter:
     """A converter that compiles at its first call, for cycles and for rarely used definitions."""
+    ready: Converter | None = None
 
     def convert(value: Any, seen: DecodeStats) -> Any:
-        return converter(shape)(value, seen)
+        nonlocal ready
+        if ready is None:
+            ready = converter(shape)
+        return ready(value, seen)
 
     return convert
 
