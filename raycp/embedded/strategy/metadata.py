@@ -50,6 +50,12 @@ def carry_over(new: dict[str, Any], old: dict[str, Any]) -> None:
 
 def validate(meta: dict[str, Any], namespaced: bool, name_rule: NameRule, errors: Errors, plain_finalizers: bool = False) -> None:
     """``ValidateObjectMeta``. ``plain_finalizers``: a finalizer needs no domain, which only kube-apiserver's own kinds ask for."""
+    validate_name(meta, namespaced, name_rule, errors)
+    validate_common(meta, errors, plain_finalizers)
+
+
+def validate_name(meta: dict[str, Any], namespaced: bool, name_rule: NameRule, errors: Errors) -> None:
+    """The part of ``validate`` that depends on the rule of names."""
     prefix = meta.get("generateName")
     if prefix:
         checked = prefix[:-1] + "a" if prefix.endswith("-") else prefix  # maskTrailingDash
@@ -70,10 +76,10 @@ def validate(meta: dict[str, Any], namespaced: bool, name_rule: NameRule, errors
                 errors.append(wrong("metadata.namespace", namespace, text))
     elif namespace:
         errors.append(forbidden("metadata.namespace", "not allowed on this type"))
-    _common(meta, errors, plain_finalizers)
 
 
-def _common(meta: dict[str, Any], errors: Errors, plain_finalizers: bool) -> None:
+def validate_common(meta: dict[str, Any], errors: Errors, plain_finalizers: bool = False) -> None:
+    """The rest of ``validate``."""
     labels = meta.get("labels")
     if labels:
         check_labels(labels, "metadata.labels", errors)
