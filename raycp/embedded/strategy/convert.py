@@ -73,19 +73,6 @@ def converter(shape: Shape) -> Converter:
     return found
 
 
-def _later(shape: Shape) -> Converter:
-    """A converter that compiles at its first call, for cycles and for rarely used definitions."""
-    ready: Converter | None = None
-
-    def convert(value: Any, seen: DecodeStats, known: Any = None) -> Any:
-        nonlocal ready
-        if ready is None:
-            ready = converter(shape)
-        return ready(value, seen, known)
-
-    return convert
-
-
 def _compile(shape: Shape) -> Converter:
     if shape.kind == shapes.OBJECT:
         return _object(shape)
@@ -117,14 +104,17 @@ _ZEROS: dict[str, Any] = {
 def _object(shape: Shape) -> Converter:
     # field -> (type that needs no conversion, converter, whether an empty value is kept)
     plan: dict[str, tuple[type | None, Converter, bool]] = {}
-    always: list[tuple[str, Shape]] = []
-    for name, field in shape.fields.items():
-        how = shape.presence.get(name, "p")
-        plain = _PLAIN.get(field.kind)
-        plan[name] = (plain, _later(field) if field.kind == shapes.OBJECT else converter(field), how != "o")
-        if how == "P":
-            always.append((name, field))
     take = plan.get
+    always = [(name, field) for name, field in shape.fields.items() if shape.presence.get(name) == "P"]
+
+    def compiled(key: str) -> tuple[type | None, Converter, bool] | None:
+        """Of a field that is met for the first time: shapes may be cyclic, and most fields are never used."""
+        field = shape.fields.get(key)
+        if field is None:
+            return None
+        made = plan[key] = (_PLAIN.get(field.kind), converter(field), shape.presence.get(key, "p") != "o")
+        return made
+
     is_open = shape.open
     name = shape.name
     zeros = tuple((key, field if field.kind == shapes.OBJECT else None, zero_scalar(field)) for key, field in always)
@@ -136,7 +126,7 @@ def _object(shape: Shape) -> Converter:
         before = known if type(known) is dict else None
         drop: list[str] | None = None
         for key, one in value.items():
-            how = take(key)
+            how = take(key) or compiled(key)
             if how is None:
                 if is_open:
                     continue
@@ -181,7 +171,7 @@ def _map(shape: Shape) -> Converter:
     item = shape.item
     plain = _PLAIN.get(item.kind)
     wanted = f"map[string]{item.kind}"
-    inner = _later(item) if item.kind == shapes.OBJECT else converter(item)
+    inner = converter(item)
 
     def convert(value: Any, seen: DecodeStats, known: Any = None) -> Any:
         if type(value) is not dict:
@@ -208,7 +198,7 @@ def _list(shape: Shape) -> Converter:
     item = shape.item
     plain = _PLAIN.get(item.kind)
     wanted = f"[]{item.name or item.kind}"
-    inner = _later(item) if item.kind == shapes.OBJECT else converter(item)
+    inner = converter(item)
 
     def convert(value: Any, seen: DecodeStats, known: Any = None) -> Any:
         if type(value) is not list:
