@@ -105,17 +105,15 @@ def _form(media: str, params: dict[str, str]) -> Form | None:
 
 def wants_protobuf(accept: bytes | None) -> bool:
     """Whether an answer is to be protobuf."""
-    return _protobuf(accept, plain=False)
+    return accept is not None and b"protobuf" in accept and _protobuf(accept, plain=False)
 
 
 def error_in_protobuf(accept: bytes | None) -> bool:
     """Whether an error is to be protobuf: it has but one form."""
-    return _protobuf(accept, plain=True)
+    return accept is not None and b"protobuf" in accept and _protobuf(accept, plain=True)
 
 
-def _protobuf(accept: bytes | None, plain: bool) -> bool:
-    if accept is None or b"protobuf" not in accept:
-        return False
+def _protobuf(accept: bytes, plain: bool) -> bool:
     try:
         return negotiate(accept.decode("latin-1"), plain).protobuf
     except StatusError:  # which is answered as JSON

@@ -129,7 +129,7 @@ class HttpConnection(asyncio.Protocol):
         self._overflow = False
         self._reading = True
         self._patience: asyncio.TimerHandle | None = None
-        self._body = bytearray()
+        self._body: bytes | bytearray = b""
         self._limit: int | None = None
         self._size = 0
         self._waiting: deque[HttpRequest] = deque()
@@ -184,7 +184,7 @@ class HttpConnection(asyncio.Protocol):
         status = 431 if self._overflow else intake.fed(len(data), self._size)
         if status:
             self._plain_refusal(status)
-        elif intake.waiting and self._patience is None:
+        elif self._patience is None and intake.waiting:
             self._wait_for_head()
 
     def _wait_for_head(self) -> None:
@@ -216,7 +216,7 @@ class HttpConnection(asyncio.Protocol):
         self._intake.begun()
         self._request = HttpRequest(self)
         self._url = b""
-        self._body = bytearray()
+        self._body = b""
         self._limit = None
         self._size = 0
 
@@ -224,14 +224,15 @@ class HttpConnection(asyncio.Protocol):
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._intake.in_body or self._overflow:
+        request = self._request
+        if self._intake.in_body:
             return
-        if len(self._request.pairs) >= HEADERS_LIMIT:
+        if len(request.pairs) >= HEADERS_LIMIT:
             self._overflow = True  # refused when the parser returns
             return
         name = name.lower()
-        self._request.headers[name] = value
-        self._request.pairs.append((name, value))
+        request.headers[name] = value
+        request.pairs.append((name, value))
 
     def on_headers_complete(self) -> None:
         self._intake.head_complete()
@@ -244,7 +245,12 @@ class HttpConnection(asyncio.Protocol):
             self._limit = self.handler.body_limit(self._request)
         self._size += len(piece)
         if self._size <= self._limit:
-            self._body += piece
+            if not self._body:
+                self._body = piece  # most bodies come in one piece
+            else:
+                if type(self._body) is bytes:
+                    self._body = bytearray(self._body)
+                self._body += piece
 
     def on_message_complete(self) -> None:
         self._intake.complete()
@@ -252,7 +258,7 @@ class HttpConnection(asyncio.Protocol):
             return
         request = self._request
         request.body = bytes(self._body)
-        self._body = bytearray()
+        self._body = b""
         request.too_large = self._limit is not None and self._size > self._limit
         request.method = self._parser.get_method().decode("ascii")
         request.keep_alive = self._parser.should_keep_alive()

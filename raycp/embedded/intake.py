@@ -37,31 +37,27 @@ class Intake:
         self._heads = heads
         self._head = 0
         self._body_seen = 0
-        self._in_body = False
+        self.in_body = False
+        """whether the head is complete; headers after it are trailers"""
         self._begun = False
         self._turns = 0
         self._before = 0
 
     @property
-    def in_body(self) -> bool:
-        """Whether the head is complete; headers after it are trailers."""
-        return self._in_body
-
-    @property
     def waiting(self) -> bool:
         """Whether a head has begun and is not complete."""
-        return self._begun and not self._in_body
+        return self._begun and not self.in_body
 
     def begun(self) -> None:
         self._begun = True
 
     def head_complete(self) -> None:
         self._turns += 1
-        self._in_body, self._body_seen = True, 0
+        self.in_body, self._body_seen = True, 0
 
     def complete(self) -> None:
         self._turns += 1
-        self._in_body = self._begun = False
+        self.in_body = self._begun = False
 
     def before(self) -> None:
         """Before the parser is fed."""
@@ -73,12 +69,16 @@ class Intake:
         Bytes that hold the end of a message count as a whole for the next one.
         """
         whole = self._before != self._turns
-        if self._in_body:
+        if self.in_body:
             self._keep(0)
             self._body_seen = size if whole else self._body_seen + size
             return 400 if self._body_seen > HEAD_LIMIT + FRAMING * body else 0
-        self._keep((size if whole else self._head + size) if self._begun else 0)
-        return 431 if self._heads.too_large(self._head) else 0
+        if self._begun:
+            self._keep(size if whole else self._head + size)
+            return 431 if self._heads.too_large(self._head) else 0
+        if self._head:
+            self._keep(0)
+        return 0
 
     def close(self) -> None:
         self._keep(0)

@@ -7,7 +7,6 @@ no-op check, commit). Drafts and finishes are plain functions; only webhooks mak
 
 import logging
 import random
-import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -28,7 +27,7 @@ from raycp.embedded.errors import (
 from raycp.embedded.managed import server_side_apply, track
 from raycp.embedded.options import WriteOptions, revision
 from raycp.embedded.patches import apply_patch
-from raycp.embedded.priority import admit_priority
+from raycp.embedded.priority import Priorities
 from raycp.embedded.quota.limitranges import LimitRanges
 from raycp.embedded.quota.quotas import Quotas
 from raycp.embedded.registry import Registry, ServedResource, encode
@@ -132,6 +131,7 @@ class Pipeline:
         self._namespaces = found
         self._settling = False
         self._limits = LimitRanges(registry)
+        self._priorities = Priorities(registry)
         self.quotas: Quotas | None = None
         """the quotas to keep; without them none is counted or enforced"""
         self.on_finish: Callable[[ServedResource, Object], None] | None = None
@@ -155,11 +155,11 @@ class Pipeline:
             meta["name"] = self._generated(resource, ns, meta["generateName"])
         now = self.times.now()
         if operation == "Update":
-            track(resource.info, None, obj, options.manager, "Update", now, None)
-        meta["uid"] = str(uuid.uuid4())
+            track(resource.info, None, obj, options.manager, "Update", now, None, resource.strategy.shape)
+        meta["uid"] = metadata.new_uid(self.rng)
         self._limits.default(resource, ns, obj)
         obj = resource.strategy.prepare_create(obj, now, ns)
-        admit_priority(self.registry, resource, obj)
+        self._priorities.admit(resource, obj)
         return Draft(resource, obj, None, None, options)
 
     def finish_create(self, draft: Draft) -> Wrote:
@@ -311,7 +311,7 @@ class Pipeline:
         operation: str = "Update",
     ) -> Draft:
         if operation == "Update":
-            track(resource.info, old, obj, options.manager, "Update", self.times.now(), subresource or None)
+            track(resource.info, old, obj, options.manager, "Update", self.times.now(), subresource, resource.strategy.shape)
         if subresource == "finalize":  # finalize of a namespace writes spec.finalizers and nothing else
             finalizers = (obj.get("spec") or {}).get("finalizers")
             kept = {k: v for k, v in (old.get("spec") or {}).items() if k != "finalizers"}

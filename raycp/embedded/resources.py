@@ -45,19 +45,16 @@ class ResourceInfo:
     list_kind: str = ""
     crd: dict[str, Any] | None = None
     """the CustomResourceDefinition, for custom resources"""
+    subresources: frozenset[str] = field(init=False)
+    api_version: str = field(init=False)
+    name: str = field(init=False)
+    """``plural`` or ``plural.group``, as errors and CRDs name it"""
 
-    @property
-    def subresources(self) -> frozenset[str]:
-        return frozenset(self.subresource_table)
-
-    @property
-    def api_version(self) -> str:
-        return f"{self.group}/{self.version}" if self.group else self.version
-
-    @property
-    def name(self) -> str:
-        """``plural`` or ``plural.group``, as errors and CRDs name it."""
-        return f"{self.plural}.{self.group}" if self.group else self.plural
+    def __post_init__(self) -> None:
+        put = object.__setattr__  # the class is frozen
+        put(self, "subresources", frozenset(self.subresource_table))
+        put(self, "api_version", f"{self.group}/{self.version}" if self.group else self.version)
+        put(self, "name", f"{self.plural}.{self.group}" if self.group else self.plural)
 
     def subresource(self, name: str) -> Subresource | None:
         return self.subresource_table.get(name)

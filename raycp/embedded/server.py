@@ -101,9 +101,9 @@ class ApiServer:
             answer = self._route(request)
         except Exception as error:
             return self.refusal(error, request)
-        if asyncio.iscoroutine(answer):
-            return self._guarded(answer, request)
-        return answer
+        if isinstance(answer, HttpResponse) or not asyncio.iscoroutine(answer):
+            return answer
+        return self._guarded(answer, request)
 
     async def _guarded(self, answer: Coroutine[Any, Any, Answer], request: HttpRequest) -> Answer:
         try:
@@ -162,8 +162,10 @@ class ApiServer:
         if "timeout=" in request.query:
             check_timeout(request.path, request.query)
         user = self.auth.user_of(request.headers.get(b"authorization"), request.connection.certificate)
-        if any(name.startswith(PREFIX) for name in request.headers):
-            user = self._impersonate(request, user)
+        for name in request.headers:
+            if name.startswith(PREFIX):
+                user = self._impersonate(request, user)
+                break
         if request.too_large:
             raise too_large(self.max_body)
         path = request.path
@@ -173,17 +175,12 @@ class ApiServer:
                 parts = [unquote(part) for part in parts]
             if parts[-1] == "":
                 parts.pop()
-            if parts[1] == "api":
-                if len(parts) > 3:
-                    return self._represented(request, self._resource(request, user, "", parts[2], parts[3:]))
-            elif len(parts) > 4:
-                return self._represented(request, self._resource(request, user, parts[2], parts[3], parts[4:]))
+            core = parts[1] == "api"
+            at = 3 if core else 4
+            if len(parts) > at:
+                answer = self._resource(request, user, "" if core else parts[2], parts[at - 1], parts[at:])
+                return self._in_protobuf(answer) if wants_protobuf(request.headers.get(b"accept")) else answer
         return self._other(request, user, path.rstrip("/") or "/")
-
-    def _represented(
-        self, request: HttpRequest, answer: Answer | Coroutine[Any, Any, Answer]
-    ) -> Answer | Coroutine[Any, Any, Answer]:
-        return self._in_protobuf(answer) if wants_protobuf(request.headers.get(b"accept")) else answer
 
     def _impersonate(self, request: HttpRequest, user: User) -> User:
         wanted = impersonation(request.pairs)

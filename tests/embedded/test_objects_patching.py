@@ -88,6 +88,26 @@ def test_patches_do_not_change_their_input() -> None:
 
 
 @pytest.mark.parametrize(
+    ("media", "patch"),
+    [
+        (STRATEGIC, {"spec": {"containers": [{"name": "a", "resources": {"limits": {"cpu": "0.5"}}}]}}),
+        (MERGE_PATCH, {"spec": {"containers": [{"name": "a", "image": "i", "resources": {"limits": {"cpu": "0.5"}}}]}}),
+        (JSON_PATCH, [{"op": "add", "path": "/spec/containers/0/resources", "value": {"limits": {"cpu": "0.5"}}}]),
+    ],
+)
+def test_what_a_patch_names_is_converted_and_the_rest_is_shared(media: str, patch: Any) -> None:
+    before = pod()
+    before["spec"]["affinity"] = {"nodeAffinity": {}}
+    before["status"] = {"startTime": "as it is stored"}
+    made = apply_patch(POD, media, before, json.dumps(patch).encode())
+    assert made["spec"]["containers"][0]["resources"] == {"limits": {"cpu": "500m"}, "requests": {"cpu": "500m"}}
+    assert made["status"] is before["status"]
+    assert made["spec"]["affinity"] is before["spec"]["affinity"]
+    with pytest.raises(StatusError, match="startTime"):
+        apply_patch(POD, MERGE_PATCH, before, b'{"status":{"startTime":"never"}}')
+
+
+@pytest.mark.parametrize(
     ("operations", "result"),
     [
         ([{"op": "add", "path": "/a", "value": 1}], {"l": [1, 2], "m": {"x": 1}, "a": 1}),

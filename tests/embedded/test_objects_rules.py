@@ -1,6 +1,8 @@
 """Defaults, preparation and validation of single kinds."""
 
 import json
+import random
+import uuid
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ from raycp.embedded.errors import FieldError
 from raycp.embedded.managed import track
 from raycp.embedded.resources import BUILTINS
 from raycp.embedded.strategy import strategy
+from raycp.embedded.strategy.metadata import new_uid
 
 KINDS = {(info.group, info.kind): info for info in BUILTINS}
 NOW = "2026-01-01T00:00:00Z"
@@ -224,3 +227,12 @@ def test_other_kinds_that_carry_rules() -> None:
     node, errors = create("Node")
     assert not errors
     assert node["spec"]["taints"] == [{"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}]
+
+
+def test_uids_are_random_uuids() -> None:
+    rng = random.Random()
+    made = [new_uid(rng) for _ in range(1000)]
+    assert len(set(made)) == 1000
+    known = [uuid.UUID(one) for one in made]
+    assert {(one.version, one.variant) for one in known} == {(4, uuid.RFC_4122)}
+    assert [str(one) for one in known] == made

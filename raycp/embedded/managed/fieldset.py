@@ -65,7 +65,7 @@ def recursive_difference(a: Fields, b: Fields) -> Fields:
 
 def _without(a: Fields, b: Fields, below: bool) -> Fields:
     """Paths of ``a`` that are not in ``b``; ``below``: nor below a path of ``b``."""
-    if not a or not b:
+    if not a or not b or a.keys().isdisjoint(b):
         return a
     made: Fields = {}
     for key, mine in a.items():

@@ -30,17 +30,13 @@ Key = tuple[str, str, str, str]
 class ManagedEntry:
     """One entry of ``managedFields``."""
 
-    __slots__ = ("api_version", "fields", "manager", "operation", "subresource", "time")
+    __slots__ = ("api_version", "fields", "key", "manager", "operation", "subresource", "time")
 
     def __init__(self, manager: str, operation: str, api_version: str, fields: Fields, time: str | None, subresource: str) -> None:
         self.manager, self.operation, self.api_version = manager, operation, api_version
         self.fields, self.time, self.subresource = fields, time, subresource
-
-    @property
-    def key(self) -> Key:
-        """Entries with equal keys belong to one manager; Apply entries are equal across versions."""
-        version = "" if self.operation == "Apply" else self.api_version
-        return (self.manager, self.operation, version, self.subresource)
+        self.key: Key = (manager, operation, "" if operation == "Apply" else api_version, subresource)
+        """entries with equal keys belong to one manager; Apply entries are equal across versions"""
 
     def encode(self) -> dict[str, Any]:
         made: dict[str, Any] = {"manager": self.manager, "operation": self.operation, "apiVersion": self.api_version}

@@ -143,43 +143,38 @@ def _over_zero(shape: Shape) -> Adder:
 
 def _compile_over_zero(shape: Shape) -> Adder:
     plan: dict[str, tuple[str, Any, bool, Adder]] = {}
-    for name, field in shape.fields.items():
+
+    def compiled(name: str) -> tuple[str, Any, bool, Adder] | None:
+        """Of a field that is met for the first time, since shapes may be cyclic."""
+        field = shape.fields.get(name)
+        if field is None:
+            return None
         there = shape.presence.get(name) == "P"
         struct = there and field.kind == shapes.OBJECT and not field.atomic
-        plan[name] = (f"f:{name}", zero(field) if there else _ABSENT, struct, _lazy(field, struct))
+        add = _over_zero(field) if struct else _adder(field)
+        made = plan[name] = (f"f:{name}", zero(field) if there else _ABSENT, struct, add)
+        return made
 
     def walk(value: Any) -> Fields:
         made: Fields = {}
         for key, one in value.items():
-            how = plan.get(key)
+            how = plan.get(key) or compiled(key)
             if how is None:
                 made[f"f:{key}"] = MEMBER
                 continue
-            if one == how[1]:
-                continue
-            below = how[3](one)
-            if how[1] is not _ABSENT:
+            path, unset, struct, add = how
+            if unset is _ABSENT:
+                made[path] = MEMBER if add is _leaf else add(one)
+            elif one != unset:
+                below = MEMBER if add is _leaf else add(one)
                 if "." in below:  # the old value was a null list or map
                     below = {k: v for k, v in below.items() if k != "."}
-                elif not below and how[2]:
+                elif not below and struct:
                     continue
-            made[how[0]] = below
+                made[path] = below
         return made
 
-    def leaf(value: Any) -> Fields:
-        return MEMBER
-
-    return leaf if shape.atomic else walk
-
-
-def _lazy(shape: Shape, struct: bool) -> Adder:
-    if shape.kind in shapes.SCALARS:
-        return _leaf
-
-    def later(value: Any) -> Fields:
-        return (_over_zero(shape) if struct else _adder(shape))(value)
-
-    return later
+    return _leaf if shape.atomic else walk
 
 
 def _leaf(value: Any) -> Fields:
@@ -214,19 +209,23 @@ def _compile_adder(shape: Shape) -> Adder:
         if item.kind in shapes.SCALARS:
             return lambda value: {".": {}, **{f"f:{key}": MEMBER for key in value}} if value else MEMBER
         return lambda value: _add_map(value, _adder(item))
-    plan = {name: (f"f:{name}", _lazy(field, False)) for name, field in shape.fields.items()}
-    others = _lazy(shape.item, False) if shape.item is not None else None
+    plan: dict[str, tuple[str, Adder]] = {}
+
+    def compiled(name: str) -> tuple[str, Adder]:
+        """Of a field that is met for the first time, since shapes may be cyclic."""
+        field = shape.fields.get(name, shape.item)
+        made = f"f:{name}", _leaf if field is None else _adder(field)
+        if name in shape.fields:
+            plan[name] = made
+        return made
 
     def walk(value: Any) -> Fields:
         if not value or type(value) is not dict:
             return MEMBER
         made: Fields = {".": {}}
         for key, one in value.items():
-            how = plan.get(key)
-            if how is not None:
-                made[how[0]] = how[1](one)
-            else:
-                made[f"f:{key}"] = MEMBER if others is None else others(one)
+            path, add = plan.get(key) or compiled(key)
+            made[path] = MEMBER if add is _leaf else add(one)
         return made
 
     return walk
@@ -243,7 +242,7 @@ def _add_map(value: dict[str, Any], add: Adder) -> Fields:
 
 def _list_adder(shape: Shape) -> Adder:
     assert shape.item is not None
-    add = _lazy(shape.item, False)
+    add = _adder(shape.item)
 
     def walk(value: Any) -> Fields:
         if not value:
@@ -252,7 +251,7 @@ def _list_adder(shape: Shape) -> Adder:
         for one in value:
             name = element(shape, one)
             if name is not None:
-                made[name] = add(one)
+                made[name] = MEMBER if add is _leaf else add(one)
         return made
 
     return walk

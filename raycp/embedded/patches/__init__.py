@@ -128,7 +128,8 @@ def apply_patch(
         if kind in (MERGE_PATCH, STRATEGIC) and info.crd is None:
             # stored objects have known fields only, so check the patch, which is small
             quiet = quiet or not unknown_fields(decoder.shape, parsed)
-        made = decoder.convert(made, "Ignore" if quiet else "Warn", more)
+        # an object in another kind (Scale) is made up here, one of the resource is as conversion has left it
+        made = decoder.convert(made, "Ignore" if quiet else "Warn", more, current if into is None else None)
     except StatusError as error:
         if error.code == 400:
             raise _unusable(made, error.message) from None

@@ -18,7 +18,7 @@ _GROUPS = (("containers", "container"), ("initContainers", "init container"))
 
 
 class LimitRanges:
-    """The LimitRanges of a cluster, read from the store at each write that they concern."""
+    """The LimitRanges of a cluster, read from the store at each write that they concern: without any, a look into a dict."""
 
     def __init__(self, registry: Registry) -> None:
         found = registry.find("", "v1", "limitranges")
@@ -27,26 +27,29 @@ class LimitRanges:
 
     def default(self, resource: ServedResource, ns: str, obj: Object) -> None:
         """Give a new Pod's containers what they do not state."""
-        if _limited(resource) == "pods":
+        if ns in self._ranges.table.buckets and _limited(resource) == "pods":
             for limits in self._of(ns):
                 set_defaults(limits, obj)
 
     def admit(self, resource: ServedResource, obj: Object, old: Object | None, subresource: str) -> None:
         """Refuse (403) a create or an update that is out of bounds. Only ``resize`` changes the resources of a Pod."""
+        meta = obj["metadata"]
+        ns = meta.get("namespace", "")
+        if ns not in self._ranges.table.buckets:
+            return
         plural = _limited(resource)
         if not plural or (old is not None and subresource != ("resize" if plural == "pods" else "")):
             return
-        meta = obj["metadata"]
         if old is not None and "deletionTimestamp" in meta:
             return
-        for limits in self._of(meta.get("namespace", "")):
+        for limits in self._of(ns):
             faults = list(dict.fromkeys(_pod_faults(limits, obj) if plural == "pods" else _claim_faults(limits, obj)))
             if faults:
                 told = faults[0] if len(faults) == 1 else f"[{', '.join(faults)}]"
                 raise forbidden(resource.info, meta.get("name") or meta.get("generateName") or "", told)
 
     def _of(self, ns: str) -> Iterator[list[Object]]:
-        for record in self._ranges.table.records(ns) if ns in self._ranges.table.buckets else ():
+        for record in self._ranges.table.records(ns):
             yield (record.decode().get("spec") or {}).get("limits") or []
 
 

@@ -43,8 +43,15 @@ class Strategy(Protocol):
         """Refuse (400) an object of another kind or version."""
         ...
 
-    def convert(self, obj: dict[str, Any], field_validation: str = "Ignore", warnings: list[str] | None = None) -> dict[str, Any]:
-        """The part of ``decode`` after parsing, for the result of a patch. Raises 400."""
+    def convert(
+        self,
+        obj: dict[str, Any],
+        field_validation: str = "Ignore",
+        warnings: list[str] | None = None,
+        known: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """The part of ``decode`` after parsing, for the result of a patch. ``known``: the object before the patch, as it was read;
+        what the two share needs no conversion. Raises 400."""
         ...
 
     def normalize(self, obj: dict[str, Any], field_validation: str = "Ignore") -> dict[str, Any]:

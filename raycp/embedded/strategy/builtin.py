@@ -56,7 +56,7 @@ class BodyDecoder:
                 f"{json_name(obj)} into Go value of type struct {{ APIVersion string; Kind string }}"
             )
         self.check_kind(obj)
-        seen = DecodeStats()
+        seen = DecodeStats(counts=twice is None and field_validation != "Ignore")
         self.typed(obj, seen)
         self.defaults(obj)
         if field_validation == "Ignore":
@@ -75,12 +75,19 @@ class BodyDecoder:
             raise decode.cannot_handle(self.kind, self.version, "strict decoding error: " + ", ".join(problems))
         return obj, problems
 
-    def convert(self, obj: dict[str, Any], field_validation: str = "Ignore", warnings: list[str] | None = None) -> dict[str, Any]:
-        """Convert the result of a patch to Go's types, in place. Unknown fields are warnings, or 400 if strict."""
+    def convert(
+        self,
+        obj: dict[str, Any],
+        field_validation: str = "Ignore",
+        warnings: list[str] | None = None,
+        known: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Convert the result of a patch to Go's types, in place. Unknown fields are warnings, or 400 if strict. ``known``: the
+        object before the patch, which has them."""
         problems: list[str] = []
         if field_validation != "Ignore":
             problems = self._unknown(obj)
-        self.typed(obj)
+        self.typed(obj, DecodeStats(counts=False), known)
         self.defaults(obj)
         if problems:
             if field_validation == "Strict":
@@ -114,10 +121,10 @@ class BodyDecoder:
             )
         obj["apiVersion"], obj["kind"] = self.api_version, self.kind
 
-    def typed(self, obj: dict[str, Any], seen: DecodeStats | None = None) -> dict[str, Any]:
+    def typed(self, obj: dict[str, Any], seen: DecodeStats, known: dict[str, Any] | None = None) -> dict[str, Any]:
         """``obj`` with Go's types (in place). Raises 400."""
         try:
-            self._convert(obj, seen or DecodeStats())
+            self._convert(obj, seen, known)
         except Mismatch as error:
             path = path_text(error.path[::-1])
             raise decode.cannot_handle(self.kind, self.version, f"json: {error.message} (field {self.kind}.{path})") from None
@@ -194,7 +201,10 @@ class BuiltinStrategy(BodyDecoder):
             rules.validate(new, errors)
             return errors
         before = old["metadata"]
-        metadata.validate(meta, namespaced, names.path_segment, errors, plain)
+        of_every_name: list[FieldError] = []
+        metadata.validate_common(meta, of_every_name, plain)
+        metadata.validate_name(meta, namespaced, names.path_segment, errors)
+        errors += of_every_name
         changed: list[FieldError] = []
         metadata.validate_update(meta, before, changed)
         errors += changed + changed  # both validateCommonFields and the kind's ValidateUpdate report it
@@ -205,7 +215,8 @@ class BuiltinStrategy(BodyDecoder):
             pod_parts.validate_part(new, old, subresource, errors)
             return errors
         if rules.metadata_again:
-            metadata.validate(meta, namespaced, rules.name, errors, plain)
+            metadata.validate_name(meta, namespaced, rules.name, errors)
+            errors += of_every_name
         rules.validate_update(new, old, errors)
         return errors
 

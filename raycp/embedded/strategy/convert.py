@@ -2,11 +2,11 @@
 
 A converter takes a value and a ``DecodeStats``, drops nulls, zeros and unknown fields, writes scalars in canonical form and
 adds the fields that Go always encodes (``omission``). A value of the wrong type raises ``Mismatch``; its path is built
-while the exception propagates, so that valid objects build no paths.
+while the exception propagates, so that valid objects build no paths. What a value shares with a ``known`` one, which is
+converted already, stays as it is: a patch costs what it changes of a large object.
 """
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from raycp.embedded.strategy import shapes
 from raycp.embedded.strategy.scalars import (
@@ -17,19 +17,25 @@ from raycp.embedded.strategy.scalars import (
 )
 from raycp.embedded.strategy.shapes import Shape
 
-Converter = Callable[[Any, "DecodeStats"], Any]
-
 _JSON_NAMES = {str: "string", bool: "bool", int: "number", float: "number", dict: "object", list: "array"}
 
 
 class DecodeStats:
-    """Statistics of one conversion: the number of keys (to detect duplicates), and whether a field was unknown."""
+    """Statistics of one conversion: the number of keys (to detect duplicates), if it is asked for, and whether a field was
+    unknown."""
 
-    __slots__ = ("keys", "unknown")
+    __slots__ = ("counts", "keys", "unknown")
 
-    def __init__(self) -> None:
+    def __init__(self, counts: bool = True) -> None:
+        self.counts = counts
         self.keys = 0
         self.unknown = False
+
+
+class Converter(Protocol):
+    """Converts a value of one shape. ``known``: a converted value of the same shape."""
+
+    def __call__(self, value: Any, seen: DecodeStats, known: Any = None) -> Any: ...
 
 
 class Mismatch(Exception):
@@ -67,15 +73,6 @@ def converter(shape: Shape) -> Converter:
     return found
 
 
-def _later(shape: Shape) -> Converter:
-    """A converter that compiles at its first call, for cycles and for rarely used definitions."""
-
-    def convert(value: Any, seen: DecodeStats) -> Any:
-        return converter(shape)(value, seen)
-
-    return convert
-
-
 def _compile(shape: Shape) -> Converter:
     if shape.kind == shapes.OBJECT:
         return _object(shape)
@@ -107,25 +104,29 @@ _ZEROS: dict[str, Any] = {
 def _object(shape: Shape) -> Converter:
     # field -> (type that needs no conversion, converter, whether an empty value is kept)
     plan: dict[str, tuple[type | None, Converter, bool]] = {}
-    always: list[tuple[str, Shape]] = []
-    for name, field in shape.fields.items():
-        how = shape.presence.get(name, "p")
-        plain = _PLAIN.get(field.kind)
-        plan[name] = (plain, _later(field) if field.kind == shapes.OBJECT else converter(field), how != "o")
-        if how == "P":
-            always.append((name, field))
     take = plan.get
+    always = [(name, field) for name, field in shape.fields.items() if shape.presence.get(name) == "P"]
+
+    def compiled(key: str) -> tuple[type | None, Converter, bool] | None:
+        """Of a field that is met for the first time: shapes may be cyclic, and most fields are never used."""
+        field = shape.fields.get(key)
+        if field is None:
+            return None
+        made = plan[key] = (_PLAIN.get(field.kind), converter(field), shape.presence.get(key, "p") != "o")
+        return made
+
     is_open = shape.open
     name = shape.name
     zeros = tuple((key, field if field.kind == shapes.OBJECT else None, zero_scalar(field)) for key, field in always)
 
-    def convert(value: Any, seen: DecodeStats) -> Any:
+    def convert(value: Any, seen: DecodeStats, known: Any = None) -> Any:
         if type(value) is not dict:
             raise _expected(value, name)
         seen.keys += len(value)
+        before = known if type(known) is dict else None
         drop: list[str] | None = None
         for key, one in value.items():
-            how = take(key)
+            how = take(key) or compiled(key)
             if how is None:
                 if is_open:
                     continue
@@ -134,8 +135,11 @@ def _object(shape: Shape) -> Converter:
                 if one or how[2]:
                     continue
             elif one is not None:
+                was = None if before is None else before.get(key)
+                if one is was:
+                    continue
                 try:
-                    new = how[1](one, seen)
+                    new = how[1](one, seen, was)
                 except Mismatch as error:
                     error.path.append(key)
                     raise
@@ -167,9 +171,9 @@ def _map(shape: Shape) -> Converter:
     item = shape.item
     plain = _PLAIN.get(item.kind)
     wanted = f"map[string]{item.kind}"
-    inner = _later(item) if item.kind == shapes.OBJECT else converter(item)
+    inner = converter(item)
 
-    def convert(value: Any, seen: DecodeStats) -> Any:
+    def convert(value: Any, seen: DecodeStats, known: Any = None) -> Any:
         if type(value) is not dict:
             raise _expected(value, wanted)
         seen.keys += len(value)
@@ -194,9 +198,9 @@ def _list(shape: Shape) -> Converter:
     item = shape.item
     plain = _PLAIN.get(item.kind)
     wanted = f"[]{item.name or item.kind}"
-    inner = _later(item) if item.kind == shapes.OBJECT else converter(item)
+    inner = converter(item)
 
-    def convert(value: Any, seen: DecodeStats) -> Any:
+    def convert(value: Any, seen: DecodeStats, known: Any = None) -> Any:
         if type(value) is not list:
             raise _expected(value, wanted)
         for index, one in enumerate(value):
@@ -215,13 +219,13 @@ def _list(shape: Shape) -> Converter:
     return convert
 
 
-def _string(value: Any, seen: DecodeStats) -> Any:
+def _string(value: Any, seen: DecodeStats, known: Any = None) -> Any:
     if type(value) is not str:
         raise _expected(value, "string")
     return value
 
 
-def _bool(value: Any, seen: DecodeStats) -> Any:
+def _bool(value: Any, seen: DecodeStats, known: Any = None) -> Any:
     if type(value) is not bool:
         raise _expected(value, "bool")
     return value
@@ -230,7 +234,7 @@ def _bool(value: Any, seen: DecodeStats) -> Any:
 def _integer(bits: int) -> Converter:
     name, limit = f"int{bits}", 1 << bits - 1
 
-    def convert(value: Any, seen: DecodeStats) -> Any:
+    def convert(value: Any, seen: DecodeStats, known: Any = None) -> Any:
         if type(value) is not int:
             if type(value) is float:
                 raise Mismatch(f"cannot unmarshal number {value!r} into Go value of type {name}")
@@ -242,7 +246,7 @@ def _integer(bits: int) -> Converter:
     return convert
 
 
-def _number(value: Any, seen: DecodeStats) -> Any:
+def _number(value: Any, seen: DecodeStats, known: Any = None) -> Any:
     if type(value) is not int and type(value) is not float:
         raise _expected(value, "float64")
     return value
@@ -254,28 +258,28 @@ def _text(value: Any, wanted: str) -> str:
     return value
 
 
-def _bytes(value: Any, seen: DecodeStats) -> Any:
+def _bytes(value: Any, seen: DecodeStats, known: Any = None) -> Any:
     try:
         return canonical_base64(_text(value, "[]uint8"))
     except Malformed as error:
         raise Mismatch(str(error)) from None
 
 
-def _time(value: Any, seen: DecodeStats) -> Any:
+def _time(value: Any, seen: DecodeStats, known: Any = None) -> Any:
     try:
         return canonical_time(_text(value, "v1.Time"))
     except Malformed as error:
         raise Mismatch(str(error)) from None
 
 
-def _microtime(value: Any, seen: DecodeStats) -> Any:
+def _microtime(value: Any, seen: DecodeStats, known: Any = None) -> Any:
     try:
         return canonical_time(_text(value, "v1.MicroTime"), micro=True)
     except Malformed as error:
         raise Mismatch(str(error)) from None
 
 
-def _quantity(value: Any, seen: DecodeStats) -> Any:
+def _quantity(value: Any, seen: DecodeStats, known: Any = None) -> Any:
     if type(value) is int or type(value) is float:
         value = str(value)
     try:
@@ -284,7 +288,7 @@ def _quantity(value: Any, seen: DecodeStats) -> Any:
         raise Mismatch(str(error)) from None
 
 
-def _intstr(value: Any, seen: DecodeStats) -> Any:
+def _intstr(value: Any, seen: DecodeStats, known: Any = None) -> Any:
     if type(value) is str:
         return value
     if type(value) is int and -0x80000000 <= value <= 0x7FFFFFFF:
@@ -292,8 +296,9 @@ def _intstr(value: Any, seen: DecodeStats) -> Any:
     raise _expected(value, "intstr.IntOrString")
 
 
-def _any(value: Any, seen: DecodeStats) -> Any:
-    seen.keys += count_keys(value)
+def _any(value: Any, seen: DecodeStats, known: Any = None) -> Any:
+    if seen.counts:
+        seen.keys += count_keys(value)
     return value
 
 

@@ -94,7 +94,13 @@ class CustomStrategy:
         if kind != self.kind:
             raise bad_request(f"the kind in the data ({kind}) does not match the expected kind ({self.kind})")
 
-    def convert(self, obj: dict[str, Any], field_validation: str = "Ignore", warnings: list[str] | None = None) -> dict[str, Any]:
+    def convert(
+        self,
+        obj: dict[str, Any],
+        field_validation: str = "Ignore",
+        warnings: list[str] | None = None,
+        known: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
         """Convert metadata, prune unknown fields and fill in defaults, in place."""
         obj = structural.deep_copy(obj)
         meta = obj.get("metadata")

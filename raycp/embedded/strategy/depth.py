@@ -24,5 +24,5 @@ def too_deep(value: Any) -> bool:
 
 
 def json_too_deep(raw: bytes, value: Any) -> bool:
-    """As ``too_deep``, of a value decoded from ``raw``: most JSON has too few brackets, and is not walked."""
-    return raw.count(b"{") + raw.count(b"[") > MAX_DEPTH and too_deep(value)
+    """As ``too_deep``, of a value decoded from ``raw``: most JSON is too short or has too few brackets, and is not walked."""
+    return len(raw) > 2 * MAX_DEPTH and raw.count(b"{") + raw.count(b"[") > MAX_DEPTH and too_deep(value)

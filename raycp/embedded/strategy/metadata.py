@@ -1,5 +1,6 @@
 """Rules of ``metadata`` that hold for every kind (``apimachinery/pkg/api/validation/objectmeta.go``)."""
 
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,13 @@ NameRule = Callable[[str], tuple[str, ...]]
 ANNOTATIONS_LIMIT = 256 * 1024
 STANDARD_FINALIZERS = frozenset({"kubernetes", "foregroundDeletion", "orphan"})
 _BANNED_OWNERS = frozenset({("v1", "Event")})
+
+
+def new_uid(rng: random.Random) -> str:
+    """A random UUID (version 4), of a generator without system calls: a uid is an identity and no secret."""
+    drawn = rng.getrandbits(128) & ~(0xF << 76) & ~(0b11 << 62) | 4 << 76 | 0b10 << 62
+    text = f"{drawn:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def fresh(meta: dict[str, Any], now: str, namespace: str | None) -> None:
@@ -42,10 +50,17 @@ def carry_over(new: dict[str, Any], old: dict[str, Any]) -> None:
 
 def validate(meta: dict[str, Any], namespaced: bool, name_rule: NameRule, errors: Errors, plain_finalizers: bool = False) -> None:
     """``ValidateObjectMeta``. ``plain_finalizers``: a finalizer needs no domain, which only kube-apiserver's own kinds ask for."""
+    validate_name(meta, namespaced, name_rule, errors)
+    validate_common(meta, errors, plain_finalizers)
+
+
+def validate_name(meta: dict[str, Any], namespaced: bool, name_rule: NameRule, errors: Errors) -> None:
+    """The part of ``validate`` that depends on the rule of names."""
     prefix = meta.get("generateName")
     if prefix:
         checked = prefix[:-1] + "a" if prefix.endswith("-") else prefix  # maskTrailingDash
-        errors.extend(wrong("metadata.generateName", prefix, text) for text in name_rule(checked))
+        for text in name_rule(checked):
+            errors.append(wrong("metadata.generateName", prefix, text))
     name = meta.get("name")
     if not name:
         errors.append(required("metadata.name", "name or generateName is required"))
@@ -57,13 +72,14 @@ def validate(meta: dict[str, Any], namespaced: bool, name_rule: NameRule, errors
         if not namespace:
             errors.append(required("metadata.namespace"))
         else:
-            errors.extend(wrong("metadata.namespace", namespace, text) for text in names.dns_label(namespace))
+            for text in names.dns_label(namespace):
+                errors.append(wrong("metadata.namespace", namespace, text))
     elif namespace:
         errors.append(forbidden("metadata.namespace", "not allowed on this type"))
-    _common(meta, errors, plain_finalizers)
 
 
-def _common(meta: dict[str, Any], errors: Errors, plain_finalizers: bool) -> None:
+def validate_common(meta: dict[str, Any], errors: Errors, plain_finalizers: bool = False) -> None:
+    """The rest of ``validate``."""
     labels = meta.get("labels")
     if labels:
         check_labels(labels, "metadata.labels", errors)
@@ -83,15 +99,18 @@ def _common(meta: dict[str, Any], errors: Errors, plain_finalizers: bool) -> Non
 def check_labels(labels: dict[str, str], field: str, errors: Errors) -> None:
     """Validate label keys and values."""
     for key, value in labels.items():
-        errors.extend(wrong(field, key, text) for text in names.qualified_name(key))
-        errors.extend(wrong(field, value, text) for text in names.label_value(value))
+        for text in names.qualified_name(key):
+            errors.append(wrong(field, key, text))
+        for text in names.label_value(value):
+            errors.append(wrong(field, value, text))
 
 
 def check_annotations(annotations: dict[str, str], field: str, errors: Errors) -> None:
     """Validate annotation keys and the annotations' total size."""
     size = 0
     for key, value in annotations.items():
-        errors.extend(wrong(field, key, text) for text in names.qualified_name(key.lower()))
+        for text in names.qualified_name(key.lower()):
+            errors.append(wrong(field, key, text))
         size += len(key) + len(value)
     if size > ANNOTATIONS_LIMIT // 4:
         size = sum(len(k.encode()) + len(v.encode()) for k, v in annotations.items())
@@ -146,7 +165,8 @@ def _finalizers(finalizers: list[str], errors: Errors, plain: bool) -> None:
     orphan = foreground = False
     for index, finalizer in enumerate(finalizers):
         texts = names.qualified_name(finalizer)
-        errors.extend(wrong("metadata.finalizers", finalizer, text) for text in texts)
+        for text in texts:
+            errors.append(wrong("metadata.finalizers", finalizer, text))
         if not plain and not texts and "/" not in finalizer and finalizer not in STANDARD_FINALIZERS:
             errors.append(
                 wrong(

@@ -26,7 +26,8 @@ def container(one: Object, field: str, seen: set[str], volumes: set[str], errors
     if not name:
         errors.append(required(f"{field}.name"))
     else:
-        errors.extend(wrong(f"{field}.name", name, text) for text in names.dns_label(name))
+        for text in names.dns_label(name):
+            errors.append(wrong(f"{field}.name", name, text))
     if name in seen and name:
         errors.append(duplicate(f"{field}.name", name))
     seen.add(name)
@@ -48,7 +49,8 @@ def container(one: Object, field: str, seen: set[str], volumes: set[str], errors
         if not variable.get("name"):
             errors.append(required(f"{here}.name"))
         else:
-            errors.extend(wrong(f"{here}.name", variable["name"], text) for text in names.env_name(variable["name"]))
+            for text in names.env_name(variable["name"]):
+                errors.append(wrong(f"{here}.name", variable["name"], text))
         source = variable.get("valueFrom")
         if source is not None:
             if variable.get("value"):
@@ -101,7 +103,8 @@ def _handler(action: Object, field: str, errors: Errors) -> None:
                 if not 1 <= port <= 65535:
                     errors.append(wrong(f"{field}.{kind}.port", port, PORT_TEXT))
             else:
-                errors.extend(wrong(f"{field}.{kind}.port", port, text) for text in names.port_name(port))
+                for text in names.port_name(port):
+                    errors.append(wrong(f"{field}.{kind}.port", port, text))
 
 
 def _probe(probe: Object, field: str, kind: str, errors: Errors) -> None:
@@ -120,7 +123,8 @@ def _ports(ports: Iterable[Object], field: str, errors: Errors) -> None:
         name = port.get("name")
         if name:
             texts = names.port_name(name)
-            errors.extend(wrong(f"{here}.name", name, text) for text in texts)
+            for text in texts:
+                errors.append(wrong(f"{here}.name", name, text))
             if not texts and name in taken:
                 errors.append(duplicate(f"{here}.name", name))
             taken.add(name)
@@ -149,11 +153,12 @@ def _resources(resources: Object, field: str, errors: Errors) -> None:
         for name, amount in amounts.items():
             here = f"{field}.{part}[{name}]"
             texts = names.qualified_name(name)
-            errors.extend(wrong(here, name, text) for text in texts)
+            for text in texts:
+                errors.append(wrong(here, name, text))
             if not texts and "/" not in name and name not in _STANDARD and not name.startswith("hugepages-"):
                 errors.append(wrong(here, name, "must be a standard resource type or fully qualified"))
             value = quantity_value(amount)
-            if value < 0:
+            if value.numerator < 0:  # comparing fractions costs a microsecond
                 errors.append(wrong(here, amount, NOT_NEGATIVE))
             elif part == "requests" and name in limits and value > quantity_value(limits[name]):
                 errors.append(wrong(f"{field}.requests", amount, f"must be less than or equal to {name} limit of {limits[name]}"))

@@ -22,12 +22,14 @@ def _config_map(obj: Object, errors: Errors) -> None:
     size = 0
     data, binary = obj.get("data") or {}, obj.get("binaryData") or {}
     for key, value in data.items():
-        errors.extend(wrong(f"data[{key}]", key, text) for text in names.config_map_key(key))
+        for text in names.config_map_key(key):
+            errors.append(wrong(f"data[{key}]", key, text))
         if key in binary:
             errors.append(wrong(f"data[{key}]", key, "duplicate of key present in binaryData"))
         size += len(value)
     for key, value in binary.items():
-        errors.extend(wrong(f"binaryData[{key}]", key, text) for text in names.config_map_key(key))
+        for text in names.config_map_key(key):
+            errors.append(wrong(f"binaryData[{key}]", key, text))
         size += len(value) * 3 // 4
     if size > SECRET_LIMIT:
         errors.append(too_long("", SECRET_LIMIT))
@@ -73,7 +75,8 @@ def _secret(obj: Object, errors: Errors) -> None:
     data = obj.get("data") or {}
     size = 0
     for key, value in data.items():
-        errors.extend(wrong(f"data[{key}]", key, text) for text in names.config_map_key(key))
+        for text in names.config_map_key(key):
+            errors.append(wrong(f"data[{key}]", key, text))
         size += len(value) * 3 // 4
     if size > SECRET_LIMIT + 2:
         errors.append(too_long("data", SECRET_LIMIT))
@@ -197,7 +200,8 @@ def _new_event(obj: Object, errors: Errors) -> None:
         if not value:
             errors.append(required(name))
         elif name == "reportingController":
-            errors.extend(wrong(name, value, text) for text in names.qualified_name(value))
+            for text in names.qualified_name(value):
+                errors.append(wrong(name, value, text))
         elif len(value) > limit:
             errors.append(wrong(name, "", f"can have at most {limit} characters"))
     if len(obj.get("note", "")) > 1024:

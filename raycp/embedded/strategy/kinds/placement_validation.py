@@ -37,9 +37,11 @@ def label_selector(selector: Object, field: str, errors: Errors) -> None:
                 errors.append(forbidden(f"{here}.values", "may not be specified when `operator` is 'Exists' or 'DoesNotExist'"))
         else:
             errors.append(wrong(f"{here}.operator", operator or "", "not a valid selector operator"))
-        errors.extend(wrong(f"{here}.key", term.get("key", ""), text) for text in names.qualified_name(term.get("key", "")))
+        for text in names.qualified_name(term.get("key", "")):
+            errors.append(wrong(f"{here}.key", term.get("key", ""), text))
         for number, value in enumerate(values):
-            errors.extend(wrong(f"{here}.values[{number}]", value, text) for text in names.label_value(value))
+            for text in names.label_value(value):
+                errors.append(wrong(f"{here}.values[{number}]", value, text))
 
 
 def affinity_terms(affinity: Any, field: str, errors: Errors) -> None:
@@ -78,7 +80,8 @@ def tolerations(found: Iterable[Object], field: str, errors: Errors) -> None:
         here = f"{field}[{index}]"
         key, operator = one.get("key", ""), one.get("operator", "")
         if key:
-            errors.extend(wrong(f"{here}.key", key, text) for text in names.qualified_name(key))
+            for text in names.qualified_name(key):
+                errors.append(wrong(f"{here}.key", key, text))
         elif operator != "Exists":
             errors.append(
                 wrong(
@@ -96,7 +99,8 @@ def tolerations(found: Iterable[Object], field: str, errors: Errors) -> None:
                 )
             )
         if operator in ("Equal", ""):
-            errors.extend(wrong(f"{here}.operator", one.get("value", ""), text) for text in names.label_value(one.get("value", "")))
+            for text in names.label_value(one.get("value", "")):
+                errors.append(wrong(f"{here}.operator", one.get("value", ""), text))
         elif operator == "Exists":
             if one.get("value"):
                 errors.append(wrong(f"{here}.operator", one, "value must be empty when `operator` is 'Exists'"))

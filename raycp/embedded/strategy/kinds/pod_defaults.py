@@ -167,7 +167,7 @@ def default_tolerations(spec: Object) -> None:
     there = spec.get("tolerations") or []
     more = []
     for key in _UNREACHABLE:
-        if not any(t.get("key", "") in (key, "") and t.get("effect", "") in ("NoExecute", "") for t in there):
+        if not there or not any(t.get("key", "") in (key, "") and t.get("effect", "") in ("NoExecute", "") for t in there):
             more.append({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300})
     if more:
         spec["tolerations"] = [*there, *more]

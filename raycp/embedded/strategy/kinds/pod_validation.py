@@ -54,21 +54,25 @@ def pod_spec(spec: Object, field: str, errors: Errors, *, restart: Iterable[str]
     affinity_terms(spec.get("affinity"), f"{field}.affinity", errors)
     account = spec.get("serviceAccountName")
     if account:
-        errors.extend(wrong(f"{field}.serviceAccountName", account, text) for text in names.dns_subdomain(account))
+        for text in names.dns_subdomain(account):
+            errors.append(wrong(f"{field}.serviceAccountName", account, text))
     node = spec.get("nodeName")
     if node:
-        errors.extend(wrong(f"{field}.nodeName", node, text) for text in names.dns_subdomain(node))
+        for text in names.dns_subdomain(node):
+            errors.append(wrong(f"{field}.nodeName", node, text))
     deadline = spec.get("activeDeadlineSeconds")
     if deadline is not None and not 1 <= deadline <= 2**31 - 1:
         errors.append(wrong(f"{field}.activeDeadlineSeconds", deadline, "must be between 1 and 2147483647, inclusive"))
     for name in ("hostname", "subdomain"):
         if spec.get(name):
-            errors.extend(wrong(f"{field}.{name}", spec[name], text) for text in names.dns_label(spec[name]))
+            for text in names.dns_label(spec[name]):
+                errors.append(wrong(f"{field}.{name}", spec[name], text))
     if spec.get("tolerations"):
         tolerations(spec["tolerations"], f"{field}.tolerations", errors)
     if spec.get("priorityClassName"):
         name = spec["priorityClassName"]
-        errors.extend(wrong(f"{field}.priorityClassName", name, text) for text in names.dns_subdomain(name))
+        for text in names.dns_subdomain(name):
+            errors.append(wrong(f"{field}.priorityClassName", name, text))
     grace = spec.get("terminationGracePeriodSeconds")
     if grace is None:
         errors.append(required(f"{field}.terminationGracePeriodSeconds"))
@@ -78,7 +82,8 @@ def pod_spec(spec: Object, field: str, errors: Errors, *, restart: Iterable[str]
     gates: set[str] = set()
     for index, gate in enumerate(spec.get("schedulingGates") or ()):
         name = gate.get("name", "")
-        errors.extend(wrong(f"{field}.schedulingGates[{index}]", name, text) for text in names.qualified_name(name))
+        for text in names.qualified_name(name):
+            errors.append(wrong(f"{field}.schedulingGates[{index}]", name, text))
         if name in gates:
             errors.append(duplicate(f"{field}.schedulingGates[{index}]", name))
         gates.add(name)
@@ -96,7 +101,8 @@ def _volumes(volumes: Iterable[Object], field: str, errors: Errors) -> set[str]:
             errors.append(required(f"{here}.name"))
         else:
             texts = names.dns_label(name)
-            errors.extend(wrong(f"{here}.name", name, text) for text in texts)
+            for text in texts:
+                errors.append(wrong(f"{here}.name", name, text))
             if name in seen:
                 errors.append(duplicate(f"{here}.name", name))
         seen.add(name)

@@ -115,7 +115,8 @@ def _service(obj: Object, errors: Errors) -> None:
             errors.append(required("spec.externalName"))
         else:
             name = spec["externalName"].rstrip(".")
-            errors.extend(wrong("spec.externalName", spec["externalName"], text) for text in names.dns_subdomain(name))
+            for text in names.dns_subdomain(name):
+                errors.append(wrong("spec.externalName", spec["externalName"], text))
     seen: set[str] = set()
     pairs: set[tuple[Any, Any]] = set()
     for index, port in enumerate(ports):
@@ -125,7 +126,8 @@ def _service(obj: Object, errors: Errors) -> None:
             if len(ports) > 1:
                 errors.append(required(f"{field}.name"))
         else:
-            errors.extend(wrong(f"{field}.name", name, text) for text in names.dns_label(name))
+            for text in names.dns_label(name):
+                errors.append(wrong(f"{field}.name", name, text))
             if name in seen:
                 errors.append(duplicate(f"{field}.name", name))
             seen.add(name)
@@ -138,7 +140,8 @@ def _service(obj: Object, errors: Errors) -> None:
             if not 1 <= target <= 65535:
                 errors.append(wrong(f"{field}.targetPort", target, _PORT))
         else:
-            errors.extend(wrong(f"{field}.targetPort", target, text) for text in names.port_name(target))
+            for text in names.port_name(target):
+                errors.append(wrong(f"{field}.targetPort", target, text))
         if kind in ("ClusterIP", "ExternalName") and port.get("nodePort"):
             text = f"may not be used when `type` is '{kind}'"
             errors.append(forbidden(f"{field}.nodePort", text))
@@ -146,8 +149,10 @@ def _service(obj: Object, errors: Errors) -> None:
             errors.append(duplicate(field, {"protocol": protocol, "port": number}))
         pairs.add((protocol, number))
     for key, value in (spec.get("selector") or {}).items():
-        errors.extend(wrong("spec.selector", key, text) for text in names.qualified_name(key))
-        errors.extend(wrong("spec.selector", value, text) for text in names.label_value(value))
+        for text in names.qualified_name(key):
+            errors.append(wrong("spec.selector", key, text))
+        for text in names.label_value(value):
+            errors.append(wrong("spec.selector", value, text))
     affinity = spec.get("sessionAffinity")
     if affinity not in ("ClientIP", "None"):
         errors.append(not_supported("spec.sessionAffinity", affinity, ("ClientIP", "None")))
@@ -229,7 +234,8 @@ def _ingress(obj: Object, errors: Errors) -> None:
         host = rule.get("host", "")
         if host:
             checked = host[2:] if host.startswith("*.") else host
-            errors.extend(wrong(f"{field}.host", host, text) for text in names.dns_subdomain(checked))
+            for text in names.dns_subdomain(checked):
+                errors.append(wrong(f"{field}.host", host, text))
         http = rule.get("http")
         if http is None:
             continue
