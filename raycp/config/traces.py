@@ -18,14 +18,14 @@ def collector_url(text: str) -> str:
     """``text``, the URL of an OTLP/HTTP receiver. Raises ``InvalidValue``."""
     if not _VISIBLE.fullmatch(text):
         raise InvalidValue("is not a URL: it is empty, or has spaces or characters that no URL has", _REMEDY)
+    if "@" in text.partition("://")[2].partition("/")[0]:
+        remedy = "put what authenticates raycp into a file of headers, and name it as headersFile"
+        raise InvalidValue("carries a user name or password, which anyone who reads the fleet file sees", remedy, secret=True)
     try:
         url = urlsplit(text)
         host, port = url.hostname, url.port
     except ValueError as error:
         raise InvalidValue(f"is not a URL: {error}", _REMEDY) from None
-    if "@" in url.netloc:
-        remedy = "put what authenticates raycp into a file of headers, and name it as headersFile"
-        raise InvalidValue("carries a user name or password, which anyone who reads the fleet file sees", remedy, secret=True)
     if url.scheme not in ("http", "https"):
         shown = f"{url.scheme}://" if url.netloc else "no protocol that is known"
         raise InvalidValue(f"has {shown}: traces are sent as OTLP over HTTP, by http:// or https://", _REMEDY)

@@ -1,7 +1,5 @@
 """What the processes that export traces have in common: by what a backend knows them, and how they report that they can't."""
 
-from collections.abc import Mapping
-
 from raycp.base.problems import FLEET, ProblemCode, Subject
 from raycp.base.release import this_release
 from raycp.metrics.traces import TraceExport
@@ -13,6 +11,6 @@ def member_attributes(member: Member) -> dict[str, str]:
     return {"service.instance.id": member.actor_name, "service.version": this_release(), "raycp.role": member.role.value}
 
 
-def trace_problems(export: TraceExport) -> Mapping[Subject, str]:
+def trace_problems(export: TraceExport) -> dict[Subject, str]:
     """Why this process does not export its spans though it should; without any where it does."""
     return {(ProblemCode.TRACES_NOT_EXPORTED, FLEET): export.problem} if export.problem else {}

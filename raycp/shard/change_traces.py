@@ -210,7 +210,7 @@ class ChangeTraces:
         """A cluster or controller has left."""
         for kept in (self._waiting, self._open):
             for key in [key for key in kept if drops(key)]:
-                del kept[key]  # type: ignore[attr-defined]
+                del kept[key]
 
     def _about(self, key: RequestKey, change: str) -> Attributes:
         return object_attributes(key, str(self._kind_of(key.controller) or ""), change)

@@ -103,9 +103,7 @@ class WorkerBackend:
             traced = self.traces.call(task, _METHODS[call.verb], call)
             if traced is not None:
                 with traced:
-                    answer = await self.request(task, call, traced)
-                    traced.answered(answer)
-                    return answer
+                    return traced.answered(await self.request(task, call, traced))
         shard = self._clusters.shards.get(call.cluster, "")
         remote = shard != task.shard
         if remote:

@@ -62,9 +62,10 @@ class TracedCall:
         self._address = client.pool.target.host, client.pool.target.port
         self._what, self._path = plural, path
 
-    def answered(self, answer: Answer) -> None:
-        """The server has answered."""
+    def answered(self, answer: Answer) -> Answer:
+        """The server has answered. Returns ``answer``."""
         self._status, self._path = answer.status, answer.path or self._path
+        return answer
 
     def __enter__(self) -> None:
         self._started = self._run.clock.now()

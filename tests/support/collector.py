@@ -36,7 +36,8 @@ def _attributes(pairs: Iterable[Any]) -> dict[str, Any]:
 
 
 class Collector:
-    """``status`` and ``body`` are its answer; ``holds`` seconds before it; ``headers`` those of the requests."""
+    """``status``, ``body`` and ``answer_headers`` are its answer, which has no end if ``endless``, and waits for ``gate``;
+    ``headers`` are those of the requests."""
 
     def __init__(self) -> None:
         self.spans: list[Spanned] = []
@@ -65,7 +66,7 @@ class Collector:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """One batch."""
         raw = await request.read()
-        self.headers.append(dict(request.headers))
+        self.headers.append({name.lower(): value for name, value in request.headers.items()})
         await self.gate.wait()
         if self.status == 200:
             for group in ExportTraceServiceRequest.FromString(raw).resource_spans:

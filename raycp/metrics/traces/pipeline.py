@@ -60,6 +60,26 @@ class _NotOurs(logging.Filter):
 _QUIET = _NotOurs()
 
 
+def _export(exporter: OTLPSpanExporter, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+    _EXPORTER_LOG.addFilter(_QUIET)
+    _THREAD.busy = True
+    try:
+        return exporter.export(spans)
+    finally:
+        _THREAD.busy = False
+
+
+def probe(settings: TraceSettings, seconds: float) -> str:
+    """Why the collector does not take an empty batch from this machine, within ``seconds``; empty where it takes it."""
+    session = CollectorSession(settings.headers_file)
+    exporter = OTLPSpanExporter(settings.endpoint, session=session, timeout=seconds)
+    try:
+        taken = _export(exporter, []) is SpanExportResult.SUCCESS
+    finally:
+        exporter.shutdown()  # type: ignore[no-untyped-call]
+    return "" if taken else session.problem or "it does not answer"
+
+
 class _CountingExporter(SpanExporter):
     """Counts what becomes of spans. Written by the processor's thread, and by one that flushes, under the processor's lock."""
 
@@ -74,13 +94,11 @@ class _CountingExporter(SpanExporter):
         self.taken += len(spans)
         if self.closed:
             return SpanExportResult.FAILURE
-        _THREAD.busy = True
         result, problem = SpanExportResult.FAILURE, "the spans could not be encoded"
         try:
-            result = self._exporter.export(spans)
+            result = _export(self._exporter, spans)
             problem = self._session.problem or problem
         finally:
-            _THREAD.busy = False
             if result is SpanExportResult.SUCCESS:
                 self.exported += len(spans)
                 self._reported("")
@@ -92,7 +110,7 @@ class _CountingExporter(SpanExporter):
     def shutdown(self) -> None:
         if not self.closed:
             self.closed = True
-            self._exporter.shutdown()  # ends its waiting between two attempts
+            self._exporter.shutdown()  # type: ignore[no-untyped-call]  # ends its waiting between two attempts
 
 
 class SpanPipeline:
@@ -100,7 +118,7 @@ class SpanPipeline:
     ``emit`` is for one thread; the counters may be read from any."""
 
     def __init__(
-        self, settings: TraceSettings, resource: Mapping[str, str], *, every: float = EVERY, most: int = MOST_WAITING
+        self, settings: TraceSettings, resource: Mapping[str, str], *, every: float, most: int = MOST_WAITING
     ) -> None:
         self.dropped = 0
         """Spans that found the queue full."""
@@ -109,7 +127,6 @@ class SpanPipeline:
         self._emitted = 0
         self._most = most
         self._resource = Resource.create(_unnamed(resource))
-        _EXPORTER_LOG.addFilter(_QUIET)
         session = CollectorSession(settings.headers_file)
         self._exporter = _CountingExporter(OTLPSpanExporter(settings.endpoint, session=session), session, self._report)
         self._processor = BatchSpanProcessor(self._exporter, max(most, BATCH), every * 1000, min(most, BATCH))

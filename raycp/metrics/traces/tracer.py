@@ -96,6 +96,6 @@ class TraceExport:
 
 def _pipeline(settings: TraceSettings, resource: Mapping[str, str]) -> "SpanPipeline":
     """Off the loop: this imports the SDK, which takes a while, and which a process without traces does not have."""
-    from raycp.metrics.traces.pipeline import SpanPipeline
+    from raycp.metrics.traces import pipeline
 
-    return SpanPipeline(settings, resource)
+    return pipeline.SpanPipeline(settings, resource, every=pipeline.EVERY)
