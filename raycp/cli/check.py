@@ -33,8 +33,8 @@ def add_parser(subparsers: Any) -> None:
         "check",
         help="validate a fleet file, its controllers and its clusters",
         description="Validate the fleet file, import its controllers, connect to each cluster, and verify versions, "
-        "kinds and rights, and whether the collector of traces answers. Starts and changes nothing. Exit code 0: all is well; 1: a cluster has a problem; 2: the file "
-        "has one.",
+        "kinds and rights, and whether the collector of traces answers. Starts and changes nothing. Exit code 0: all is well; "
+        "1: a cluster has a problem; 2: the file has one.",
     )
     parser.add_argument("-c", "--config", type=Path, required=True, metavar="FLEET.yaml", help="the fleet file")
     parser.add_argument("--offline", action="store_true", help="validate the file and its controllers only, connect to no cluster")
@@ -83,7 +83,8 @@ def run(args: argparse.Namespace) -> int:
     say(f"fleet {doc.name}, generation {generation}: {args.config} is valid")
     say(f"controllers: {', '.join(f'{use.name} ({use.controller.kind})' for use in uses)}")
     if traces is not None:
-        say(f"traces: {format_percent(traces.ratio)} of the changes{', and failures' if traces.errors else ''}, to {traces.endpoint}")
+        failures = ", and failures" if traces.errors else ""
+        say(f"traces: {format_percent(traces.ratio)} of the changes{failures}, to {traces.endpoint}")
     if reports:
         put(render([report.row() for report in reports], _COLUMNS, args.output))
     for report in reports:

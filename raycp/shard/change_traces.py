@@ -25,7 +25,7 @@ from raycp.base.clock import Clock
 from raycp.base.events import Event, Source
 from raycp.base.keys import GVK, RequestKey
 from raycp.classify import Reason, Verdict
-from raycp.metrics.traces import SpanContext, SpanKind, SpanRecord, Tracer, object_attributes, span_id
+from raycp.metrics.traces import ChangeTracer, SpanContext, SpanKind, SpanRecord, object_attributes, span_id
 from raycp.metrics.traces.attributes import Attributes
 from raycp.queueing import Item
 
@@ -43,7 +43,7 @@ _FAILED = ("failed", "gave_up")
 _ENDS = frozenset({"succeeded", "waiting", *_RETRIED, *_FAILED})
 
 
-class Cause(NamedTuple):
+class TraceCause(NamedTuple):
     """One cause of a key's reconcile. ``spans``: those of a trace that is not sampled, kept in case its reconcile fails."""
 
     change: str
@@ -53,13 +53,13 @@ class Cause(NamedTuple):
     spans: tuple[SpanRecord, ...] = ()
 
 
-class Waiting:
+class TracedWait:
     """The causes of a key that waits, the first one first. ``since``: when it was queued, in Unix seconds."""
 
     __slots__ = ("causes", "since")
 
     def __init__(self, since: float) -> None:
-        self.causes: list[Cause] = []
+        self.causes: list[TraceCause] = []
         self.since = since
 
 
@@ -81,13 +81,13 @@ class _Contained:
 class ChangeTraces:
     """One shard's, while traces are exported. Lives on the shard's loop."""
 
-    def __init__(self, tracer: Tracer, clock: Clock, kind_of: Callable[[str], GVK | None]) -> None:
+    def __init__(self, tracer: ChangeTracer, clock: Clock, kind_of: Callable[[str], GVK | None]) -> None:
         self._tracer = tracer
         self._clock = clock
         self._kind_of = kind_of
-        self._waiting: dict[RequestKey, Waiting] = {}
+        self._waiting: dict[RequestKey, TracedWait] = {}
         self._contained = _Contained()
-        self._open: dict[RequestKey, Cause] = {}
+        self._open: dict[RequestKey, TraceCause] = {}
         """The cause of each hand-out that has not ended."""
 
     def __len__(self) -> int:
@@ -124,7 +124,7 @@ class ChangeTraces:
             if len(self) >= MOST_KEYS:
                 self._tracer.drop()
                 return
-            waiting = self._waiting[key] = Waiting(queued)
+            waiting = self._waiting[key] = TracedWait(queued)
         first = _first(waiting.causes)
         span = SpanRecord(
             f"{reason} {key.controller}",
@@ -143,7 +143,7 @@ class ChangeTraces:
             links=(first.context,) if first is not None and first.sampled else (),
         )
         if len(waiting.causes) < MOST_CAUSES:
-            waiting.causes.append(Cause(change, span.context, sampled, () if sampled else (span,)))
+            waiting.causes.append(TraceCause(change, span.context, sampled, () if sampled else (span,)))
         if sampled:
             self._tracer.emit(span)
 
@@ -194,7 +194,7 @@ class ChangeTraces:
             with self._contained:
                 self._ended(at, what, key, cause)
 
-    def _ended(self, at: float, what: str, key: RequestKey, cause: Cause) -> None:
+    def _ended(self, at: float, what: str, key: RequestKey, cause: TraceCause) -> None:
         if what in _FAILED and cause.spans:
             for span in cause.spans:
                 self._tracer.emit(span)
@@ -202,7 +202,7 @@ class ChangeTraces:
         if what in _RETRIED:
             waiting = self._waiting.get(key)
             if waiting is None:
-                waiting = self._waiting[key] = Waiting(at)
+                waiting = self._waiting[key] = TracedWait(at)
             waiting.since = at
             waiting.causes.insert(0, cause)
 
@@ -216,6 +216,6 @@ class ChangeTraces:
         return object_attributes(key, str(self._kind_of(key.controller) or ""), change)
 
 
-def _first(causes: list[Cause]) -> Cause | None:
+def _first(causes: list[TraceCause]) -> TraceCause | None:
     """The cause whose trace a hand-out belongs to."""
     return next((cause for cause in causes if cause.sampled), causes[0] if causes else None)

@@ -82,7 +82,7 @@ from raycp.shard.switch_phases import SwitchPhases
 from raycp.shard.takeover import TakeOver
 from raycp.shard.tasks import TaskMaker
 from raycp.shard.tokens import PendingRequest, Tokens
-from raycp.shard.tracing import ShardTracing
+from raycp.shard.trace_switch import TraceSwitch
 from raycp.shard.wakes import WakeExchange
 from raycp.shard.watched_cluster import WatchedCluster
 from raycp.shard.watchers import PrimaryWatcher, StandbyWatcher
@@ -146,7 +146,7 @@ class ShardCore(MemberCore):
         self.large = LargeKeys(tasks.exists, handouts)
         self.dispatcher.large, self.dispatcher.on_large = self.large.keys, self.large.ended
         self.exported = TraceExport(metrics, member_attributes(member))
-        self._tracing = ShardTracing(self.exported, clock, self.ledger, self.routes.kind_of_controller, (self.events, tasks))
+        self._trace_switch = TraceSwitch(self.exported, clock, self.ledger, self.routes.kind_of_controller, (self.events, tasks))
         self.events.dispatch = fanout.dispatch = self.dispatcher.dispatch_soon
         self.dispatcher.on_suspects = self.changed
         kind_of = self.routes.kind_of_controller
@@ -198,7 +198,7 @@ class ShardCore(MemberCore):
             self.loops.forever(self.guard.step, LoopName.CLUSTER_GUARD, every=0.25, most=1.0)
             self._configured_at = self.clock.now()
         self.permits.learn(plan)
-        await self._tracing.update(plan)
+        await self._trace_switch.update(plan)
         await self._take(plan, before)
         self.plan = plan
         self._stats.update(plan)

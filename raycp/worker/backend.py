@@ -99,8 +99,8 @@ class WorkerBackend:
 
     async def request(self, task: Task, call: ApiRequest, traced: TracedCall | None = None) -> Answer:
         """See ``Backend.request``."""
-        if task.change and traced is None and self.traces is not None:
-            traced = self.traces.call(task, _METHODS[call.verb], call)
+        if task.change and traced is None and (traces := self.traces) is not None:  # another thread may set it
+            traced = traces.call(task, _METHODS[call.verb], call)
             if traced is not None:
                 with traced:
                     return traced.answered(await self.request(task, call, traced))

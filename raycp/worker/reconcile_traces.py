@@ -14,7 +14,7 @@ from raycp.base.tasks import Done, Outcome, Task
 from raycp.base.text import message_of
 from raycp.kube import ApiError, ClusterClient, KubeError
 from raycp.metrics.recorder import scrub, scrub_error
-from raycp.metrics.traces import SpanContext, SpanKind, SpanRecord, Tracer, object_attributes, span_id, traceparent
+from raycp.metrics.traces import ChangeTracer, SpanContext, SpanKind, SpanRecord, object_attributes, span_id, traceparent
 from raycp.sdk.backend import Answer, ApiRequest
 
 MOST_CALLS = 200
@@ -24,7 +24,7 @@ MOST_CALLS = 200
 class TracedRun:
     """One reconcile. Lives on the user loop."""
 
-    def __init__(self, task: Task, tracer: Tracer, clock: Clock) -> None:
+    def __init__(self, task: Task, tracer: ChangeTracer, clock: Clock) -> None:
         trace, self.sampled = tracer.identify(task.change, task.key)
         self.context = SpanContext(trace, span_id(trace, "reconcile", task.id))
         self.calls: list[SpanRecord] = []
@@ -116,7 +116,7 @@ class RunTraces(Protocol):
 class ReconcileTraces:
     """One worker's, while traces are exported. Lives on the user loop."""
 
-    def __init__(self, tracer: Tracer, clock: Clock, worker: str) -> None:
+    def __init__(self, tracer: ChangeTracer, clock: Clock, worker: str) -> None:
         self._tracer = tracer
         self._clock = clock
         self._worker = worker

@@ -268,8 +268,8 @@ class Runs:
             try:
                 if run.task.tokens and (pool := self._clients.token_pools.get(run.task.key.cluster)) is not None:
                     pool.add(run.task.tokens)
-                if run.task.change and self.traces is not None:
-                    self.traces.begin(run.task)
+                if run.task.change and (traces := self.traces) is not None:  # another thread may set it
+                    traces.begin(run.task)
                 work = self._user.loop.create_task(self._reconcile(run), name=f"{run.link.shard}\0{run.task.id}")
                 work.add_done_callback(partial(self._ended, run))
             except Exception as error:
@@ -327,8 +327,8 @@ class Runs:
                 self._memory.release(memory_key(task))
             if (pool := self._clients.token_pools.get(task.key.cluster)) is not None:
                 done.used, done.unused = pool.settle(task.tokens)
-            if task.change and self.traces is not None:
-                self.traces.end(task, done, run.known.controller.kind)
+            if task.change and (traces := self.traces) is not None:
+                traces.end(task, done, run.known.controller.kind)
         except Exception:
             log.exception("what %s held could not be released", task.key)
         self._actor_loop.call_soon_threadsafe(self._finished, run, done)

@@ -18,9 +18,18 @@ from opentelemetry.sdk.trace.sampling import TraceIdRatioBased
 from raycp.base.keys import RequestKey
 from raycp.config.traces import TracesSpec
 from raycp.metrics import Metrics
-from raycp.metrics.traces import SpanContext, SpanRecord, TraceExport, TraceSettings, TraceSettingsError, span_id, trace_id
+from raycp.metrics.traces import (
+    SpanContext,
+    SpanRecord,
+    TraceExport,
+    TraceSettings,
+    TraceSettingsError,
+    span_id,
+    trace_id,
+    traceparent,
+    tracer,
+)
 from raycp.metrics.traces import trace_settings as settings
-from raycp.metrics.traces import traceparent, tracer
 from raycp.metrics.traces.header_file import BadHeaders, read_headers
 from raycp.metrics.traces.identity import sampled
 from raycp.metrics.traces.pipeline import SpanPipeline
@@ -173,7 +182,8 @@ def span(number: int = 0) -> SpanRecord:
 
 def pipeline_of(to: Collector | str, most: int = 4096, headers_file: str = "") -> SpanPipeline:
     url = to if isinstance(to, str) else to.url
-    return SpanPipeline(TraceSettings(f"{url}/v1/traces", headers_file=headers_file), {"service.name": "raycp"}, every=0.02, most=most)
+    return SpanPipeline(TraceSettings(f"{url}/v1/traces", headers_file=headers_file), {"service.name": "raycp"}, every=0.02,
+    most=most)
 
 
 def threads() -> list[threading.Thread]:

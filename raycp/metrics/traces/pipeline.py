@@ -2,7 +2,7 @@
 
 The caller never waits: ``emit`` puts a span into a queue in memory, a thread of the SDK's own sends it. What finds the queue full
 is dropped and counted, and so is what the collector does not take within the exporter's deadline and retries. A span is made here
-when it has ended, with ids that are given: the SDK's ``Tracer`` would choose its own.
+when it has ended, with ids that are given: the SDK's own ``Tracer`` would choose its own.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""``Tracer``: what a shard or a worker holds while traces are exported. ``TraceExport``: makes one as the fleet file says."""
+"""``ChangeTracer``: what a shard or a worker holds while traces are exported. ``TraceExport``: makes one as the fleet file says."""
 
 import asyncio
 import logging
@@ -22,7 +22,7 @@ FLUSH_WITHIN = 2.0
 """Seconds that a process that ends waits for its last spans to be taken."""
 
 
-class Tracer:
+class ChangeTracer:
     """``emit`` is for one thread. ``errors``: spans of a failed reconcile are emitted even where its trace is not sampled."""
 
     def __init__(self, settings: TraceSettings, pipeline: "SpanPipeline") -> None:
@@ -41,10 +41,11 @@ class TraceExport:
     """One per process. ``resource``: the attributes by which a backend tells this process from others."""
 
     def __init__(self, metrics: Metrics, resource: Mapping[str, str]) -> None:
-        self.tracer: Tracer | None = None
+        self.tracer: ChangeTracer | None = None
         """None while no traces are exported."""
         self._resource = resource
         self._settings: TraceSettings | None = None
+        self._updating = asyncio.Lock()
         self._refused = ""
         self._pipeline: SpanPipeline | None = None
         self._spans = TraceMetrics(metrics).spans
@@ -61,6 +62,10 @@ class TraceExport:
 
     async def update(self, spec: TracesSpec | None, fleet: str) -> None:
         """Follow the fleet file, and this process's environment."""
+        async with self._updating:
+            await self._update(spec, fleet)
+
+    async def _update(self, spec: TracesSpec | None, fleet: str) -> None:
         try:
             settings, self._refused = trace_settings(spec, os.environ), ""
         except TraceSettingsError as error:
@@ -74,7 +79,7 @@ class TraceExport:
         if settings is not None:
             resource = {**self._resource, "service.name": "raycp", "service.namespace": fleet}
             self._pipeline = await asyncio.to_thread(_pipeline, settings, resource)
-            self.tracer = Tracer(settings, self._pipeline)
+            self.tracer = ChangeTracer(settings, self._pipeline)
 
     async def flush(self) -> None:
         """Send what waits, within ``FLUSH_WITHIN`` seconds: this process ends."""

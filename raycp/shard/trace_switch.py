@@ -1,4 +1,4 @@
-"""``ShardTracing``: puts ``ChangeTraces`` where changes pass while traces are exported, and takes it away when not."""
+"""``TraceSwitch``: puts ``ChangeTraces`` where changes pass while traces are exported, and takes it away when not."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -18,7 +18,7 @@ class Traced(Protocol):
     traces: ChangeTraces | None
 
 
-class ShardTracing:
+class TraceSwitch:
     """One shard's. ``recorded``: the flight recorder's listener, which stays."""
 
     def __init__(
