@@ -74,6 +74,8 @@ class ProblemCode(StrEnum):
     """The kubeconfig of an embedded cluster could not be written on the node where it runs."""
     DRAIN = "Drain"
     PLACEMENT = "Placement"
+    TRACES_NOT_EXPORTED = "TracesNotExported"
+    """Spans don't reach the collector: changes are reconciled as ever, and not traced."""
     OTHER = "Other"
 
     @classmethod

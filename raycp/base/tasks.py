@@ -42,6 +42,7 @@ class Task(msgspec.Struct, array_like=True, gc=False):
     ``foreign`` names objects that claim to be children and are not (``raycp.base.owner_marks``): ``FOREIGN_SHOWN`` of each shard at
     most, as ``cluster/namespace/name``. ``orphans``: the object was deleted with propagation policy Orphan.
     ``queue``: the queue that admits the object's work; empty where none does, ``UNKNOWN_QUEUE`` while that is not known.
+    ``change``: the id of the change whose trace this hand-out belongs to (``raycp.metrics.traces``); empty where it is not traced.
     """
 
     id: int
@@ -65,6 +66,7 @@ class Task(msgspec.Struct, array_like=True, gc=False):
     foreign: list[str] = []
     orphans: bool = False
     queue: str = ""
+    change: str = ""
 
 
 _VERSION = re.compile(r"[\w.-]{1,64}", re.ASCII)

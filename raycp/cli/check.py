@@ -12,6 +12,9 @@ from raycp.cli.errors import FAILED, BadInput
 from raycp.cli.output import Column, add_output, document, render
 from raycp.cli.printer import say
 
+COLLECTOR_WITHIN = 3.0
+"""Seconds for the collector of traces to answer."""
+
 _COLUMNS = [
     Column("CLUSTER", "cluster"),
     Column("ROLE", "role"),
@@ -30,8 +33,8 @@ def add_parser(subparsers: Any) -> None:
         "check",
         help="validate a fleet file, its controllers and its clusters",
         description="Validate the fleet file, import its controllers, connect to each cluster, and verify versions, "
-        "kinds and rights. Starts and changes nothing. Exit code 0: all is well; 1: a cluster has a problem; 2: the file "
-        "has one.",
+        "kinds and rights, and whether the collector of traces answers. Starts and changes nothing. Exit code 0: all is well; "
+        "1: a cluster has a problem; 2: the file has one.",
     )
     parser.add_argument("-c", "--config", type=Path, required=True, metavar="FLEET.yaml", help="the fleet file")
     parser.add_argument("--offline", action="store_true", help="validate the file and its controllers only, connect to no cluster")
@@ -42,10 +45,12 @@ def run(args: argparse.Namespace) -> int:
     """Check, print, and return the exit code."""
     from raycp.config.load import load_fleet
     from raycp.config.rayenv import local_ray_environments, missing_settings, unfit_python
+    from raycp.config.units import format_percent
     from raycp.driver.fleet_builder import build_fleet
 
     doc = load_fleet(args.config, check_files=not args.offline)
     uses = _uses(args.config, doc)
+    traces, refused = _traces(args.config, doc, probe=not args.offline)
     generation = build_fleet(doc, args.config, [Path.cwd(), args.config.resolve().parent]).generation
     reports = [] if args.offline else asyncio.run(_probe_all(doc, uses))
     environments = local_ray_environments()
@@ -59,6 +64,8 @@ def run(args: argparse.Namespace) -> int:
             "the Ray on this machine runs without RAY_AUTH_MODE=token: whoever reaches it runs code there and reads the "
             "credentials of all clusters (docs/security.md)"
         )
+    if refused:
+        warnings.append(f"the collector of traces takes nothing from this machine: {refused}")
     if why := unfit_python(sys.executable):
         warnings.append(f"{why}: no fleet comes up on a Ray of this machine")
     failed = any(report.problems for report in reports)
@@ -68,12 +75,16 @@ def run(args: argparse.Namespace) -> int:
             "generation": generation,
             "controllers": [{"use": use.spec.use, "name": use.name, "kind": str(use.controller.kind)} for use in uses],
             "clusters": [report.row() for report in reports],
+            "traces": None if traces is None else {"endpoint": traces.endpoint, "sample": traces.ratio, "errors": traces.errors},
             "warnings": warnings,
         }
         put(document(content, args.output))
         return FAILED if failed else 0
     say(f"fleet {doc.name}, generation {generation}: {args.config} is valid")
     say(f"controllers: {', '.join(f'{use.name} ({use.controller.kind})' for use in uses)}")
+    if traces is not None:
+        failures = ", and failures" if traces.errors else ""
+        say(f"traces: {format_percent(traces.ratio)} of the changes{failures}, to {traces.endpoint}")
     if reports:
         put(render([report.row() for report in reports], _COLUMNS, args.output))
     for report in reports:
@@ -84,6 +95,22 @@ def run(args: argparse.Namespace) -> int:
     for warning in warnings:
         say(f"warning: {warning}", error=True)
     return FAILED if failed else 0
+
+
+def _traces(file: Path, doc: Any, *, probe: bool) -> tuple[Any, str]:
+    """The settings of traces, as actors of this environment would find them, and why the collector takes nothing from here. A file
+    of headers is on the nodes: where it is not here too, the collector is not asked."""
+    from raycp.metrics.traces import TraceSettingsError, trace_settings
+
+    try:
+        settings = trace_settings(doc.spec.traces, {**os.environ, **doc.spec.ray.env})
+    except TraceSettingsError as error:
+        raise BadInput(f"{file}: traces: {error}") from None
+    if settings is None or not probe or (settings.headers_file and not Path(settings.headers_file).exists()):
+        return settings, ""
+    from raycp.metrics.traces.pipeline import probe as probed
+
+    return settings, probed(settings, COLLECTOR_WITHIN)
 
 
 def _uses(file: Path, doc: Any) -> list[Any]:

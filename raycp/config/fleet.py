@@ -21,6 +21,7 @@ from raycp.config.runtime import (
 )
 from raycp.config.strict import Strict
 from raycp.config.tiers import SloObjective, TiersSpec
+from raycp.config.traces import TracesSpec
 
 API_VERSION = "raycp.io/v1alpha1"
 
@@ -57,6 +58,8 @@ class FleetSpec(Strict):
     """The connections between its processes."""
     observer: ObserverSpec = ObserverSpec()
     """The process that serves metrics and status."""
+    traces: TracesSpec | None = None
+    """Traces of changes, for OpenTelemetry."""
     state: StateSpec = StateSpec()
     """The state that it keeps in the hub."""
     timeouts: TimeoutsSpec = TimeoutsSpec()

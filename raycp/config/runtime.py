@@ -10,7 +10,9 @@ from raycp.config.names import DnsLabel, Labels
 from raycp.config.strict import InvalidValue, Strict
 from raycp.config.units import Duration, PositiveDuration
 
-_SECRET = re.compile(r"(passw(or)?d|secret|token|credential|api_?key|private_?key)", re.IGNORECASE)
+_SECRET = re.compile(
+    r"(passw(or)?d|secret|token|credential|api_?key|private_?key|^otel_exporter_otlp_(\w+_)?headers$)", re.IGNORECASE
+)
 _REFERENCE = re.compile(r"_(file|path|dir|name|mode)$", re.IGNORECASE)
 
 

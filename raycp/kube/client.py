@@ -20,7 +20,7 @@ from raycp.kube.credentials import Credentials
 from raycp.kube.discovery import Discovery
 from raycp.kube.errors import ApiError, BadAnswer, KubeError, TooLarge, Unreachable
 from raycp.kube.gate import Gate, TokenSource
-from raycp.kube.guard import WriteGuard
+from raycp.kube.guard import HeaderSource, WriteGuard
 from raycp.kube.limits import AnswerLimits, ReceivedBytes
 from raycp.kube.objects import JSON, ObjectCalls, Query
 from raycp.kube.payload import Payloads
@@ -127,14 +127,15 @@ class ClusterClient(ObjectCalls):
         timeout: float | None = None,
         priority: int = LIVE,
         guard: WriteGuard | None = None,
+        headers: HeaderSource | None = None,
         of_kind: bool = False,
         largest: int = 0,
     ) -> Response:
         """One request; ``verb`` is the HTTP method. ``timeout`` in seconds covers all waiting (default: the spec's), for a
         credential plugin too.
 
-        ``guard`` replaces the client's ``write_guard`` for this request. ``of_kind``: its failure may be the kind's alone, and is
-        no evidence against the server (``gate``).
+        ``guard`` replaces the client's ``write_guard`` for this request; ``headers`` are added to it. ``of_kind``: its failure
+        may be the kind's alone, and is no evidence against the server (``gate``).
         ``largest``: bytes of the answer; 0 for those of a page (``limits``). Raises ``ApiError``, ``Unreachable`` (``BadAnswer``,
         ``CircuitOpen``, ``Throttled``), ``Fenced``. A read is retried once on a fresh connection if a kept one was dead; a write
         never is.
@@ -152,7 +153,7 @@ class ClusterClient(ObjectCalls):
             for attempt in (1, 2):
                 generation = credentials.generation
                 try:
-                    return await self._exchange(verb, path, body, query, content_type, deadline, guard, largest)
+                    return await self._exchange(verb, path, body, query, content_type, deadline, guard, headers, largest)
                 except ApiError as failed:
                     # 401 means that the request had no effect: retry if the credentials have changed since it was sent.
                     left = deadline - loop.time()
@@ -176,6 +177,7 @@ class ClusterClient(ObjectCalls):
         content_type: str,
         deadline: float,
         guard: WriteGuard | None,
+        extra: HeaderSource | None,
         largest: int,
     ) -> Response:
         loop = asyncio.get_running_loop()
@@ -195,6 +197,8 @@ class ClusterClient(ObjectCalls):
                     if stamp.budget is not None:
                         remaining = min(remaining, stamp.budget)
                         query = {**(query or {}), "timeout": f"{max(1, int(stamp.budget * 1000) - 1)}ms"}
+                if extra is not None:
+                    headers = {**headers, **extra()}
                 if remaining <= 0:
                     raise Unreachable(f"no time left for {verb} {path}", sent=False, timed_out=True)
                 reused, begun = connection.used > 0, loop.time()

@@ -16,3 +16,6 @@ class WriteStamp(msgspec.Struct, frozen=True):
 
 WriteGuard = Callable[[], WriteStamp]
 """Returns a stamp, or raises ``Fenced``."""
+
+HeaderSource = Callable[[], Mapping[str, str]]
+"""Called immediately before each send of a request, a repeated one included: headers to add."""

@@ -11,7 +11,7 @@ from raycp.kube.budget import LIVE
 from raycp.kube.connection import Response
 from raycp.kube.discovery import Discovery, Resource
 from raycp.kube.errors import ApiError, KubeError, unserved
-from raycp.kube.guard import WriteGuard
+from raycp.kube.guard import HeaderSource, WriteGuard
 
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
@@ -56,6 +56,7 @@ class ObjectCalls:
         timeout: float | None = None,
         priority: int = LIVE,
         guard: WriteGuard | None = None,
+        headers: HeaderSource | None = None,
     ) -> Response:
         """One request."""
 
@@ -82,6 +83,7 @@ class ObjectCalls:
         timeout: float | None = None,
         priority: int = LIVE,
         guard: WriteGuard | None = None,
+        headers: HeaderSource | None = None,
     ) -> tuple[Response, str]:
         """A request for an object, its subresource, or the collection if ``name`` is empty; the answer, and the path that was used.
 
@@ -101,6 +103,7 @@ class ObjectCalls:
                     timeout=timeout,
                     priority=priority,
                     guard=guard,
+                    headers=headers,
                 )
             except KubeError as error:
                 moved = await self.discovery.reread(resource) if unserved(error) and not last else None

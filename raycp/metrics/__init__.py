@@ -12,7 +12,8 @@ fraction of a microsecond per event. Once a second the actor sends ``Metrics.sna
 - ``exposition``: ``FleetCollector``, the sums for ``prometheus_client``, and the page in the format that is asked for;
 - ``log``: structured JSON logging without secrets;
 - ``dashboards``: Grafana dashboards over them;
-- ``recorder``: the flight recorder of a process, for the time after its death.
+- ``recorder``: the flight recorder of a process, for the time after its death;
+- ``traces``: traces of changes, for OpenTelemetry.
 """
 
 from raycp.metrics.catalog import (

@@ -26,6 +26,7 @@ WAIT = Label.few("wait", 50)
 VERB = Label.of("verb", "get", "list", "create", "update", "patch", "delete")
 CODE = Label.of("code", "error", *(str(status.value) for status in HTTPStatus))
 FENCE = Label.of("reason", "permit", "epoch", "term")
+SPANS = Label.of("result", "exported", "failed", "dropped")
 _EVENTS = ("ADDED", "MODIFIED", "DELETED", "BOOKMARK")
 QUEUE = (CLUSTER, CONTROLLER, TIER)
 INFORMER = (CLUSTER, KIND)
@@ -324,6 +325,17 @@ class FleetMetrics:
         )
 
 
+class TraceMetrics:
+    """What becomes of spans, where traces are exported."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self.spans = metrics.counter(
+            "raycp_trace_spans_total",
+            "Spans that the collector took, that it did not take, and that were dropped since too many waited.",
+            (SPANS,),
+        )
+
+
 GROUPS = (
     WorkQueueMetrics,
     ReconcileMetrics,
@@ -333,6 +345,7 @@ GROUPS = (
     SliMetrics,
     FleetMetrics,
     PoisonMetrics,
+    TraceMetrics,
 )
 
 

@@ -30,6 +30,7 @@ NOTES = ACCUSED | {
     ProblemCode.DRAIN,
     ProblemCode.PLACEMENT,
     ProblemCode.LEADER_SILENT,
+    ProblemCode.TRACES_NOT_EXPORTED,
 }
 """Problems that are no reason to call a fleet degraded, or stand among its reasons anyway."""
 
@@ -45,6 +46,7 @@ REPORTED = frozenset(
         ProblemCode.STATE_NOT_STORED,
         ProblemCode.OBJECT_TOO_LARGE,
         ProblemCode.KUBECONFIG_NOT_WRITTEN,
+        ProblemCode.TRACES_NOT_EXPORTED,
     }
 )
 """Problems that members report."""

@@ -24,8 +24,10 @@ from raycp.member.core import MemberCore
 from raycp.member.limits import in_flight_limits, pool_policy
 from raycp.member.permits import PermitKeeper
 from raycp.member.stats import StatsReporter
+from raycp.member.traces import member_attributes, trace_problems
 from raycp.metrics import HandoutMetrics, Metrics, ReflectorMetrics, SliMetrics, WorkQueueMetrics
 from raycp.metrics.recorder import FlightRecorder
+from raycp.metrics.traces import TraceExport
 from raycp.protocol.channels import Hold
 from raycp.protocol.control import ControlError, ErrorCode, FollowTo, Question, ReadCache, Release, Resume
 from raycp.protocol.frames import (
@@ -80,6 +82,7 @@ from raycp.shard.switch_phases import SwitchPhases
 from raycp.shard.takeover import TakeOver
 from raycp.shard.tasks import TaskMaker
 from raycp.shard.tokens import PendingRequest, Tokens
+from raycp.shard.trace_switch import TraceSwitch
 from raycp.shard.wakes import WakeExchange
 from raycp.shard.watched_cluster import WatchedCluster
 from raycp.shard.watchers import PrimaryWatcher, StandbyWatcher
@@ -134,22 +137,16 @@ class ShardCore(MemberCore):
         self.rests = ReadPages(clock)
         tasks = TaskMaker(self.identity, self.routes, self.caches, self.ledger, watches, self.rests)
         self.dispatcher = Dispatcher(
-            clock,
-            self.ledger,
-            tasks,
-            self.writes,
-            self.tokens,
-            self.identity,
-            self.permits,
-            self,
-            self.guard.calls_ended,
-            self.rests,
-        )
+            clock, self.ledger, tasks, self.writes, self.tokens, self.identity, self.permits, self,
+            self.guard.calls_ended, self.rests,
+        )  # fmt: skip
         handouts = HandoutMetrics(metrics)
         self.audit = HandoutAudit(self.ledger, self.dispatcher, handouts)
         self.dispatcher.on_held = self.audit.held
         self.large = LargeKeys(tasks.exists, handouts)
         self.dispatcher.large, self.dispatcher.on_large = self.large.keys, self.large.ended
+        self.exported = TraceExport(metrics, member_attributes(member))
+        self._trace_switch = TraceSwitch(self.exported, clock, self.ledger, self.routes.kind_of_controller, (self.events, tasks))
         self.events.dispatch = fanout.dispatch = self.dispatcher.dispatch_soon
         self.dispatcher.on_suspects = self.changed
         kind_of = self.routes.kind_of_controller
@@ -201,6 +198,7 @@ class ShardCore(MemberCore):
             self.loops.forever(self.guard.step, LoopName.CLUSTER_GUARD, every=0.25, most=1.0)
             self._configured_at = self.clock.now()
         self.permits.learn(plan)
+        await self._trace_switch.update(plan)
         await self._take(plan, before)
         self.plan = plan
         self._stats.update(plan)
@@ -400,7 +398,7 @@ class ShardCore(MemberCore):
         if self.standby is not None and (self.plan is None or self.plan.following is None):
             return {}  # its primary reports on the clusters
         found = shard_problems(report, self.caches, self.watermarks.problem, self.clock.now(), self.ledger)
-        return found | self.large.problems(self.convictions.name_of)
+        return found | self.large.problems(self.convictions.name_of) | trace_problems(self.exported)
 
     # life
 
@@ -426,6 +424,7 @@ class ShardCore(MemberCore):
         if self.standby is not None:
             self.standby.cut()
         self._stats.cut()
+        self.exported.close()
 
     async def abort(self) -> None:
         await super().abort()
@@ -447,4 +446,5 @@ class ShardCore(MemberCore):
             async with asyncio.timeout(max(0.5, deadline - self.clock.now())):
                 await self.watermarks.flush()
         if timeout:
+            await self.exported.flush()
             await self._stats.last()

@@ -21,6 +21,7 @@ from raycp.kube.codec import parse_time
 from raycp.metrics import ReflectorMetrics
 from raycp.sdk.owner import owner_key
 from raycp.shard.caches import Caches
+from raycp.shard.change_traces import ChangeTraces
 from raycp.shard.fanout import FanOut
 from raycp.shard.handouts import Deferred, Handout, WatchedKey
 from raycp.shard.ledger import Change, Ledger
@@ -62,6 +63,8 @@ class EventHandler:
     ) -> None:
         self.dispatch: Callable[[], None] = lambda: None
         """Called at the end of each batch."""
+        self.traces: ChangeTraces | None = None
+        """Where traces are exported."""
         self._clock = clock
         self._rng = rng
         self._routes = routes
@@ -259,7 +262,7 @@ class EventHandler:
         obj = informer.store.get(owner.namespace, owner.name) if informer is not None else None
         if obj is None and informer is not None:
             return  # an orphan: its owner is deleted, or not listed yet, and queued then
-        self.due(owner, verdict, obj, event)
+        self.due(owner, verdict, obj, event, origin=change[0])
 
     def due(
         self,
@@ -270,9 +273,10 @@ class EventHandler:
         *,
         spread: float | None = None,
         change: Change | None = None,
+        origin: str = "",
     ) -> None:
-        """Queue ``key``. ``obj`` is the key's object, for the tier; ``event`` what changed; ``spread`` the delay in seconds, where
-        the caller spreads its keys."""
+        """Queue ``key``. ``obj`` is the key's object, for the tier; ``event`` what changed, in cluster ``origin`` or that of
+        ``change`` or ``key``; ``spread`` the delay in seconds, where the caller spreads its keys."""
         delay, why = 0.0, ""
         tier: str
         if verdict.background:
@@ -317,6 +321,9 @@ class EventHandler:
             change=change,
         )
         self._counts.verdicts.labels(key.cluster, key.controller, verdict.reason.value).inc()
+        if self.traces is not None:
+            origin = origin or (change[0] if change is not None else key.cluster)
+            self.traces.received(key, verdict, tier, event, change, origin, delay)
 
     def _away_since(self, key: RequestKey, event: Event) -> float:
         """When the change was made, by our clock (law 9)."""

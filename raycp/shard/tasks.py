@@ -23,6 +23,7 @@ from raycp.protocol.plan import ControllerPlan
 from raycp.protocol.transport import Connection
 from raycp.queueing import Item
 from raycp.shard.caches import Caches
+from raycp.shard.change_traces import ChangeTraces
 from raycp.shard.identity import ShardIdentity
 from raycp.shard.ledger import Ledger
 from raycp.shard.owned_objects import names_of, owned_objects
@@ -50,6 +51,8 @@ class TaskMaker:
         self._ledger = ledger
         self._watches = watches
         self._pages = pages
+        self.traces: ChangeTraces | None = None
+        """Where traces are exported."""
         self.queue_of: dict[str, Callable[[Obj], str]] = {}
         """By controller, the queue that admits an object's work (``Task.queue``); of those whose work a scheduler admits."""
 
@@ -143,6 +146,7 @@ class TaskMaker:
             foreign=foreign,
             orphans=item.key in self._ledger.notes.orphaning,
             queue=self._queue(item.key.controller, obj) if self.queue_of and obj is not None else "",
+            change=self.traces.handed_out(item, identity, worker) if self.traces is not None else "",
         )
         if rest:
             self._pages.keep(worker, task_token(identity), children)

@@ -23,7 +23,7 @@ from raycp.slo.clocks import Overdue, SliClocks
 from raycp.slo.histogram import LogHistogram
 from raycp.slo.objectives import Objective, Objectives
 from raycp.slo.sample import Kind, Sample, Segments
-from raycp.slo.timeline import Step, Timelines
+from raycp.slo.timeline import Step, StepListener, Timelines
 from raycp.slo.tracker import COUNTED_AT_ONCE, SloTracker
 from raycp.slo.windows import SlotRing, Windows
 
@@ -41,6 +41,7 @@ __all__ = [
     "SloTracker",
     "SlotRing",
     "Step",
+    "StepListener",
     "Timelines",
     "Windows",
 ]

@@ -83,7 +83,8 @@ class Timelines:
         self._per_key = per_key
         self._limit = limit
         self._most_bytes = most_bytes
-        self._listener = listener
+        self.listener = listener
+        """See the class; it may be replaced."""
         self._texts = Texts()
         self._streams: dict[RequestKey, bytes] = {}
         """The key without a step for the longest time first."""
@@ -100,30 +101,30 @@ class Timelines:
         """Keep one step, stamped now. ``detail``: texts, numbers, and lists and dictionaries of them."""
         at = self._clock.wall()
         self._add(key, at, _NUMBERS[what], detail)
-        if self._listener is not None:
-            self._listener(at, what, key, detail)
+        if self.listener is not None:
+            self.listener(at, what, key, detail)
 
     def received(self, key: RequestKey, *, reason: str, source: str, tier: str, rv: int, delay: float = 0.0, why: str = "") -> None:
         """A change and the verdict on it; ``why`` explains the choice of the tier."""
         at, number = self._clock.wall(), self._texts
         # a whole number takes a byte, a fraction nine
         self._add(key, at, _RECEIVED, (number[reason], number[source], number[tier], rv, delay or 0, number[why]))
-        if self._listener is not None:
-            self._listener(at, "received", key, (reason, source, tier, rv, delay, why))
+        if self.listener is not None:
+            self.listener(at, "received", key, (reason, source, tier, rv, delay, why))
 
     def delayed(self, key: RequestKey, *, seconds: float, reason: str) -> None:
         """It waits before it is ready again."""
         at = self._clock.wall()
         self._add(key, at, _DELAYED, (seconds, self._texts[reason]))
-        if self._listener is not None:
-            self._listener(at, "delayed", key, (seconds, reason))
+        if self.listener is not None:
+            self.listener(at, "delayed", key, (seconds, reason))
 
     def handed_out(self, key: RequestKey, *, worker: str, attempt: int, waited: float) -> None:
         """A worker has it."""
         at = self._clock.wall()
         self._add(key, at, _HANDED_OUT, (self._texts[worker], attempt, waited))
-        if self._listener is not None:
-            self._listener(at, "handed_out", key, (worker, attempt, waited))
+        if self.listener is not None:
+            self.listener(at, "handed_out", key, (worker, attempt, waited))
 
     def ended(
         self, key: RequestKey, what: str, *, seconds: float, calls: list[ApiCall], error: str = "", waiting: str = ""
@@ -134,8 +135,8 @@ class Timelines:
             calls = calls[:MOST_CALLS]
         shown = [(number[c.verb], number[c.cluster], c.path, c.status, c.seconds) for c in calls]
         self._add(key, at, _NUMBERS[what], (seconds, shown, max(0, left_out), error[:LONGEST_ERROR], number[waiting]))
-        if self._listener is not None:
-            self._listener(at, what, key, (seconds, calls, max(0, left_out), error, waiting))
+        if self.listener is not None:
+            self.listener(at, what, key, (seconds, calls, max(0, left_out), error, waiting))
 
     def object_deleted(self, key: RequestKey) -> None:
         """The object of ``key`` is deleted: forget its steps in time, and now those of objects that were deleted long ago."""

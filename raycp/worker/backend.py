@@ -21,6 +21,7 @@ from raycp.worker.cluster_table import ClusterTable
 from raycp.worker.fence import WriteFence
 from raycp.worker.own_credentials import own_fault
 from raycp.worker.questions import ShardQuestions
+from raycp.worker.reconcile_traces import ReconcileTraces, TracedCall
 from raycp.worker.shard_reads import ShardReads
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,8 @@ class WorkerBackend:
         """See ``Backend.clusters``, as ``marks``. An attribute, since most reconciles read it; the worker sets it to
         ``ClusterTable.infos``."""
         self.marks: MarkKeys | None = None
+        self.traces: ReconcileTraces | None = None
+        """Where traces are exported."""
         self._clock = clock
         self._clusters = clusters
         self._reads = reads
@@ -94,8 +97,13 @@ class WorkerBackend:
         """See ``Backend.read``."""
         return await self._reads.read(task, query, self.marks)
 
-    async def request(self, task: Task, call: ApiRequest) -> Answer:
+    async def request(self, task: Task, call: ApiRequest, traced: TracedCall | None = None) -> Answer:
         """See ``Backend.request``."""
+        if task.change and traced is None and (traces := self.traces) is not None:  # another thread may set it
+            traced = traces.call(task, _METHODS[call.verb], call)
+            if traced is not None:
+                with traced:
+                    return traced.answered(await self.request(task, call, traced))
         shard = self._clusters.shards.get(call.cluster, "")
         remote = shard != task.shard
         if remote:
@@ -111,6 +119,8 @@ class WorkerBackend:
         name = None if call.verb == "create" and not call.subresource else call.name or None
         where = (call.namespace or None, name, call.subresource or None)
         path = resource.path(*where)
+        if traced is not None:
+            traced.to(client, resource.plural, path)
         started = self._clock.now()
         code, status = "error", -1
         retry_after: float | None = None
@@ -124,6 +134,7 @@ class WorkerBackend:
                 content_type=call.content_type,
                 priority=BACKGROUND if task.tier == "background" else LIVE,
                 guard=self._fence.guard(task, call.cluster) if call.writes else None,
+                headers=traced.headers if traced is not None else None,
             )
             code = str(answer.status)
             status = answer.status

@@ -17,8 +17,10 @@ from raycp.member.clients import Clients
 from raycp.member.core import MemberCore
 from raycp.member.permits import PermitKeeper
 from raycp.member.stats import StatsReporter
+from raycp.member.traces import member_attributes, trace_problems
 from raycp.metrics import Metrics, ReconcileMetrics
 from raycp.metrics.recorder import FlightRecorder
+from raycp.metrics.traces import TraceExport
 from raycp.protocol.channels import AcceptLoop
 from raycp.protocol.control import ControlError, ErrorCode, Question, Rest, Resume
 from raycp.protocol.frames import Hello
@@ -33,6 +35,7 @@ from raycp.worker.fence import VoidHandouts, WriteFence
 from raycp.worker.handout_frames import InFlight
 from raycp.worker.links import ShardLinks
 from raycp.worker.questions import ShardQuestions
+from raycp.worker.reconcile_traces import ReconcileTraces
 from raycp.worker.runs import Runs
 from raycp.worker.shard_link import ShardLink
 from raycp.worker.shard_reads import ShardReads
@@ -100,6 +103,7 @@ class WorkerCore(MemberCore):
             self.memory,
             void,
         )
+        self.exported = TraceExport(self.metrics, member_attributes(member))
         self.standbys = StandbyConnections(self.credentials, self.loops)
         self._shard_links = ShardLinks(self.links, self._link, self.standbys, member.slot.quarantine)
         self._stats = StatsReporter(member, self.credentials, clock, self.loops, self.metrics, self.report)
@@ -129,6 +133,7 @@ class WorkerCore(MemberCore):
             self.metrics.drop("cluster", gone)
         self._fence.update(plan)
         self._backend.marks = plan.marks
+        await self._trace(plan)
         self.user.submit(self._backend.update(plan))
         self._stats.update(plan)
         if self.controllers.outdated:  # the leader replaces this worker
@@ -137,6 +142,13 @@ class WorkerCore(MemberCore):
         await self._shard_links.update(plan)
         self._refresh_clusters()
         self._share_credit()
+
+    async def _trace(self, plan: Plan) -> None:
+        before = self.exported.tracer
+        await self.exported.update(plan.fleet.doc.spec.traces, plan.fleet.doc.name)
+        if (tracer := self.exported.tracer) is not before:
+            traces = ReconcileTraces(tracer, self.clock, self.member.actor_name) if tracer is not None else None
+            self.runs.traces = self._backend.traces = traces
 
     def _link(self, shard: str, target: ShardPlan) -> ShardLink:
         return ShardLink(
@@ -213,6 +225,7 @@ class WorkerCore(MemberCore):
         for link in self.links.values():
             link.cut()
         self._stats.cut()
+        self.exported.close()
 
     async def abort(self) -> None:
         await asyncio.to_thread(self.user.abort)  # first: from here on its reconciles do nothing more
@@ -227,6 +240,7 @@ class WorkerCore(MemberCore):
         await self._idle(timeout)
         self.runs.revoke_all("the worker is drained")
         await self._idle(1.0)
+        await self.exported.flush()
         await self._stats.last()
 
     async def _idle(self, seconds: float) -> None:
@@ -254,4 +268,5 @@ class WorkerCore(MemberCore):
 
     def problems(self, report: Report) -> Mapping[Subject, str]:
         failed = self.controllers.failed.items()
-        return {(ProblemCode.CONTROLLER_FAILED, ProblemOwner(controller=name)): why for name, why in failed}
+        found = {(ProblemCode.CONTROLLER_FAILED, ProblemOwner(controller=name)): why for name, why in failed}
+        return {**found, **trace_problems(self.exported)}

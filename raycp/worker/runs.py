@@ -34,6 +34,7 @@ from raycp.worker.controllers import LoadedController, LoadedControllers
 from raycp.worker.failure_events import FailureEvents
 from raycp.worker.fence import VoidHandouts, WritePermits
 from raycp.worker.handout_frames import fit
+from raycp.worker.reconcile_traces import RunTraces
 from raycp.worker.refusals import TaskTooLarge, refuse
 from raycp.worker.shard_reads import ShardReads, memory_key
 from raycp.worker.task_memory import NoRoom, TaskMemory
@@ -112,6 +113,8 @@ class Runs:
         void: VoidHandouts,
     ) -> None:
         self.accepting = True
+        self.traces: RunTraces | None = None
+        """Where traces are exported."""
         self._clock = clock
         self._permits = permits
         self._controllers = controllers
@@ -265,6 +268,8 @@ class Runs:
             try:
                 if run.task.tokens and (pool := self._clients.token_pools.get(run.task.key.cluster)) is not None:
                     pool.add(run.task.tokens)
+                if run.task.change and (traces := self.traces) is not None:  # another thread may set it
+                    traces.begin(run.task)
                 work = self._user.loop.create_task(self._reconcile(run), name=f"{run.link.shard}\0{run.task.id}")
                 work.add_done_callback(partial(self._ended, run))
             except Exception as error:
@@ -322,6 +327,8 @@ class Runs:
                 self._memory.release(memory_key(task))
             if (pool := self._clients.token_pools.get(task.key.cluster)) is not None:
                 done.used, done.unused = pool.settle(task.tokens)
+            if task.change and (traces := self.traces) is not None:
+                traces.end(task, done, run.known.controller.kind)
         except Exception:
             log.exception("what %s held could not be released", task.key)
         self._actor_loop.call_soon_threadsafe(self._finished, run, done)

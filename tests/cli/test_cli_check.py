@@ -9,6 +9,7 @@ from asyncio.subprocess import PIPE
 from pathlib import Path
 
 import pytest
+from collector import collector
 
 from raycp.cli import main as cli
 from raycp.config.embedded import EmbeddedControllers, EmbeddedSpec
@@ -118,6 +119,81 @@ def test_a_module_without_a_usable_controller_is_bad_input(tmp_path: Path, capsy
     assert "spec.controllers[0]" in err
     assert message in err
     assert "Traceback" not in err
+
+
+TRACED = EMBEDDED + "  traces: {endpoint: ENDPOINT, sample: 10%, errors: true}\n"
+
+
+@pytest.fixture
+def _no_collector(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("OTEL_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.mark.usefixtures("_no_collector")
+@pytest.mark.parametrize(
+    ("endpoint", "message"),
+    [
+        ("collector:4318", "spec.traces.endpoint"),
+        ("grpc://collector:4317", "OTLP over HTTP"),
+        ("http://me:t0psecret@collector", "carries a user name or password"),
+        ("http://collector:port", "is not a URL"),
+        ("http://me:t0psecret@collector:port", "carries a user name or password"),
+    ],
+)
+def test_a_bad_endpoint_of_traces_is_bad_input(endpoint: str, message: str, tmp_path: Path, capsys: Captured) -> None:
+    assert cli.main(["check", "--offline", "-c", str(write(tmp_path, TRACED.replace("ENDPOINT", endpoint)))]) == 2
+    shown = capsys.readouterr().err
+    assert message in shown
+    assert "fleet.yaml:9" in shown
+    assert "t0psecret" not in shown
+
+
+@pytest.mark.usefixtures("_no_collector")
+def test_a_protocol_that_raycp_does_not_speak_is_bad_input_wherever_it_is_set(
+    tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env = "OTEL_EXPORTER_OTLP_ENDPOINT: http://collector:4317, OTEL_EXPORTER_OTLP_PROTOCOL: grpc"
+    assert cli.main(["check", "--offline", "-c", str(write(tmp_path, EMBEDDED + f"  ray: {{env: {{{env}}}}}\n"))]) == 2
+    assert "OTEL_EXPORTER_OTLP_PROTOCOL is 'grpc'" in capsys.readouterr().err
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "collector")
+    assert cli.main(["check", "--offline", "-c", str(write(tmp_path, EMBEDDED))]) == 2
+    assert "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT ('collector')" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("_no_collector")
+def test_headers_are_no_variables_of_ray(tmp_path: Path, capsys: Captured) -> None:
+    env = "OTEL_EXPORTER_OTLP_HEADERS: authorization=t0psecret"
+    assert cli.main(["check", "--offline", "-c", str(write(tmp_path, EMBEDDED + f"  ray: {{env: {{{env}}}}}\n"))]) == 2
+    shown = capsys.readouterr().err
+    assert "looks like a secret" in shown
+    assert "t0psecret" not in shown
+
+
+@pytest.mark.usefixtures("_no_collector")
+def test_a_collector_that_does_not_answer_is_a_warning(tmp_path: Path, capsys: Captured) -> None:
+    file = write(tmp_path, TRACED.replace("ENDPOINT", "http://127.0.0.1:9"))
+    assert cli.main(["check", "-c", str(file)]) == 0
+    out, err = capsys.readouterr()
+    assert "traces: 10% of the changes, and failures, to http://127.0.0.1:9/v1/traces" in out
+    assert "warning: the collector of traces takes nothing from this machine: " in err
+    assert cli.main(["check", "--offline", "-o", "json", "-c", str(file)]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["traces"] == {"endpoint": "http://127.0.0.1:9/v1/traces", "sample": 0.1, "errors": True}
+
+
+@pytest.mark.usefixtures("_no_collector")
+async def test_a_collector_is_asked_with_the_headers_of_the_file(tmp_path: Path, capsys: Captured) -> None:
+    headers = tmp_path / "headers"
+    headers.write_text("authorization=Bearer t0psecret\n")
+    async with collector() as to:
+        text = TRACED.replace("ENDPOINT", to.url).replace("errors: true", f"headersFile: {headers}")
+        assert await asyncio.to_thread(cli.main, ["check", "-c", str(write(tmp_path, text))]) == 0
+        assert "collector of traces" not in capsys.readouterr().err
+        assert [each["authorization"] for each in to.headers] == ["Bearer t0psecret"]
+        to.status = 401
+        assert await asyncio.to_thread(cli.main, ["check", "-c", str(tmp_path / "fleet.yaml")]) == 0
+        assert "the collector answers with status 401" in capsys.readouterr().err
 
 
 def test_an_objective_for_an_unknown_controller_is_bad_input(tmp_path: Path, capsys: Captured) -> None:

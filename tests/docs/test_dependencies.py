@@ -42,22 +42,35 @@ def listed(title: str) -> set[str]:
     return {canonicalize_name(name) for cell in cells for name in re.findall(r"`([\w.-]+)`", cell)}
 
 
+NAMESPACES = {
+    "opentelemetry.sdk": "opentelemetry-sdk",
+    "opentelemetry.trace": "opentelemetry-api",
+    "opentelemetry.exporter": "opentelemetry-exporter-otlp-proto-http",
+}
+"""Modules that several packages share the top of."""
+
+
+def top(module: str) -> str:
+    """The part of a module's name that says which package has it."""
+    return next((name for name in NAMESPACES if f"{module}.".startswith(f"{name}.")), module.split(".")[0])
+
+
 def imports(file: Path) -> set[str]:
     """Top-level modules that a file imports, or locates with ``find_spec``."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[0] for alias in node.names}
+            found |= {top(alias.name) for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and not node.level:
-            found.add((node.module or "").split(".")[0])
+            found.add(top(node.module or ""))
         elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("find_spec") and isinstance(node.args[0], ast.Constant):
             found.add(str(node.args[0].value).split(".")[0])
     return found
 
 
 def package(module: str) -> str:
-    """The package that has a module: of the same name but for three."""
-    return {"yaml": "pyyaml", "grpc": "grpcio", "re2": "google-re2"}.get(module, canonicalize_name(module))
+    """The package that has a module: mostly of the same name."""
+    return {"yaml": "pyyaml", "grpc": "grpcio", "re2": "google-re2", **NAMESPACES}.get(module, canonicalize_name(module))
 
 
 IMPORTS = {
