@@ -11,6 +11,7 @@ from raycp.config.clusters import ClusterSpec
 from raycp.config.controllers import RESYNC, ControllerSpec
 from raycp.config.names import FleetName, Labels
 from raycp.config.observer import ObserverSpec
+from raycp.config.pauses import PausedSpec
 from raycp.config.runtime import (
     LeaderSpec,
     RaySpec,
@@ -57,6 +58,8 @@ class FleetSpec(Strict):
     """The connections between its processes."""
     observer: ObserverSpec = ObserverSpec()
     """The process that serves metrics and status."""
+    paused: PausedSpec = PausedSpec()
+    """What it leaves alone for now."""
     state: StateSpec = StateSpec()
     """The state that it keeps in the hub."""
     timeouts: TimeoutsSpec = TimeoutsSpec()

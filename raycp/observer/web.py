@@ -48,7 +48,8 @@ def _checks(checks: list[Check], what: str, verbose: bool) -> web.Response:
     lines = []
     for check in checks:
         mark = "+" if check.ok else "-"
-        found = "ok" if check.ok else ("failed" if check.required else "failed, not required") + f": {check.reason}"
+        found = "ok" if check.ok else "failed" if check.required else "failed, not required"
+        found += f": {check.reason}" if check.reason or not check.ok else ""
         lines.append(f"[{mark}]{check.name} {found}")
     degraded = what == "readyz" and not all(c.ok for c in checks)
     verdict = ("passed, degraded" if degraded else "passed") if passed else "failed"
