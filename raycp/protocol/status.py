@@ -145,9 +145,8 @@ class LeaderStatus(msgspec.Struct, rename="camel", kw_only=True):
 
 class FleetClusterStatus(msgspec.Struct, rename="camel", kw_only=True):
     """A cluster as its shard sees it. ``lag_seconds`` is the age of the newest sign of life of its oldest watch; ``closed`` why no
-    new Pods of jobs are placed there (``drained``, ``unschedulable``, or empty); ``paused``: none of its objects is reconciled, as the
-    fleet document says; ``embedded`` the member that runs an embedded
-    cluster."""
+    new Pods of jobs are placed there (``drained``, ``unschedulable``, or empty); ``paused``: none of its objects is reconciled, as
+    the fleet document says; ``embedded`` the member that runs an embedded cluster."""
 
     name: str
     role: str = ""

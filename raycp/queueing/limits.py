@@ -5,7 +5,6 @@ import math
 from raycp.queueing.fair import ClusterLoad, ControllerLoad
 from raycp.queueing.policy import QueuePolicy
 
-
 PAUSED = "paused"
 """Why nothing of a cluster is handed out which the policy pauses."""
 

@@ -104,7 +104,7 @@ async def test_what_can_not_be_done_is_refused_with_the_reason() -> None:
             "the fleet has no cluster 'west'": ReconcileNow("west", "ConfigMap", "default", "a"),
             "no controller reconciles Pod in cluster east": ReconcileNow("east", "Pod", "default", "a"),
             "controller echo does not reconcile ConfigMap": ReconcileNow("east", "ConfigMap", "default", "a", "echo"),
-            "east/ConfigMap/default/a does not exist, or no controller selects it": ReconcileNow("east", "ConfigMap", "default", "a"),
+            "east/ConfigMap/default/a does not exist, or no controller selects": ReconcileNow("east", "ConfigMap", "default", "a"),
         }
         for told, order in missing.items():
             code, message = await asked(fleet, order)
