@@ -145,7 +145,6 @@ async def perform(ask: LeaderAsk, order: Question[Any], within: float) -> Action
         return ActionOutcome(200, msgspec.to_builtins(found))
     rows = msgspec.to_builtins(found)
     if isinstance(order, ReconcileNow):
-        names = ("controller", "state", "waitsFor")
-        return ActionOutcome(200, {"keys": [dict(zip(names, row, strict=True)) for row in rows]})
+        return ActionOutcome(200, {"keys": rows})
     refused = [f"shard {row['shard']}: {row['problem']}" for row in rows if row["problem"]]
     return ActionOutcome(409 if refused else 200, {"shards": rows, **({"error": "; ".join(refused)} if refused else {})})

@@ -5,6 +5,7 @@ What strangers try is logged too, and fills no memory of ours: one line in ``STR
 
 import logging
 from collections import deque
+from typing import Any
 
 import msgspec
 
@@ -71,7 +72,7 @@ class Audit:
             return
         more = f" ({self._left_out} more since the last line)" if self._left_out else ""
         self._told, self._left_out = now, 0
-        fields = {"path": one_line(path)[:LONGEST], "by": by or "nobody known", "origin": origin, "status": status}
+        fields: dict[str, Any] = {"path": one_line(path)[:LONGEST], "by": by or "nobody known", "origin": origin, "status": status}
         log.warning("a write was refused: %s%s", why, more, extra=fields)
         if self._recorder is not None:
             self._recorder.note("refused_write", why=why, **fields)

@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
+
 def _checks(checks: list[Check], what: str, verbose: bool) -> web.Response:
     passed = all(c.ok for c in checks if c.required)
     lines = []
@@ -85,12 +86,13 @@ def _rights(access: ObserverAccess, audit: Audit) -> Middleware:
         if request.method not in _SAFE:
             if request.match_info.http_exception is not None:  # nothing of that name, or not by that method
                 return await handler(request)
-            if refusal := _no_write(request, access, right):
-                audit.refused(request.path, caller.name, request.remote or "", *refusal)
-                answer = json_answer({"error": refusal[1]}, refusal[0])
-                if refusal[0] == 401:
-                    answer.headers["WWW-Authenticate"] = 'Bearer realm="raycp"'
-                return answer
+            if no_write := _no_write(request, access, right):
+                audit.refused(request.path, caller.name, request.remote or "", *no_write)
+                status, why = no_write
+                refusal = json_answer({"error": why}, status)
+                if status == 401:
+                    refusal.headers["WWW-Authenticate"] = 'Bearer realm="raycp"'
+                return refusal
         elif right < Right.READ:
             if request.path in _PROBES:
                 answer = await handler(request)

@@ -97,7 +97,7 @@ class ReadCache(Question[CacheContent], frozen=True):
     kind: str
 
 
-class RequestedKey(msgspec.Struct, array_like=True, frozen=True):
+class RequestedKey(msgspec.Struct, rename="camel", frozen=True):
     """Where a key is that was asked for: its controller, its place in the queue (``ready``, ``delayed``, ``held``, ``running``;
     ``done`` where it is not there), and what it waits for there."""
 
