@@ -101,7 +101,8 @@ def test_a_reconcile_says_what_each_controller_waits_for(
     assert run("reconcile", "hub/Node/-/n0", "--controller", "copy", "-o", "json") == 0
     assert json.loads(capsys.readouterr().out)[1] == {"controller": "copy", "state": "ready", "waitsFor": ""}
     assert Client.asked == [
-        ReconcileNow("east", "v1/ConfigMap", "default", "a", "", "ann@here"), ReconcileNow("hub", "Node", "-", "n0", "copy", "ann@here"),
+        ReconcileNow("east", "v1/ConfigMap", "default", "a", "", "ann@here"),
+        ReconcileNow("hub", "Node", "-", "n0", "copy", "ann@here"),
     ]  # fmt: skip
 
 

@@ -99,7 +99,7 @@ async def test_actions_are_unlocked_confirmed_done_and_told(devtools: str, guard
 
         await press(page, "cluster", "pause", "east-1")
         assert (await page.text("#confirm")).startswith(
-            "Pause: cluster east-1? No reconcile of an object of cluster east-1 is begun any more: what runs ends, what is due waits"
+            "Pause: cluster east-1? No reconcile of an object of cluster east-1 is begun any more: what runs ends, what is due"
         )
         await page.press("Tab")
         await page.press("Enter")
@@ -110,11 +110,11 @@ async def test_actions_are_unlocked_confirmed_done_and_told(devtools: str, guard
         assert await agree(page) == "cluster east-1: paused"
         await press(page, "cluster", "drain", "west-2")
         assert await agree(page) == "cluster west-2: drained"
-        leader.answer = [RequestedKey("batchjob", "ready", "controller batchjob to be resumed: it is paused")]
+        leader.answer = [RequestedKey("batchjob", "ready", "its turn")]
         await page.eval("document.querySelector('#now').focus()")
         await page.press("Enter")
         await page.until("document.querySelector('#confirm').open")
-        assert await agree(page) == f"{HELLO}, controller batchjob: ready, waits for controller batchjob to be resumed: it is paused"
+        assert await agree(page) == f"{HELLO}, controller batchjob: ready, waits for its turn"
         leader.answer = [HandoverResult("0", "standby", 0.01, 0.045)]
         await press(page, "shard", "handover", "")
         assert await agree(page) == "shard 0: handed over in 45 ms"
