@@ -61,7 +61,7 @@ class DrainFields(ActionFields, frozen=True):
         return SetDrain(action == "drain", self.clusters, by)
 
 
-class ReconcileFields(ActionFields, frozen=True):
+class ReconcileNowFields(ActionFields, frozen=True):
     """Of ``reconcile``: an object, as ``raycp why`` names it."""
 
     cluster: Name
@@ -87,7 +87,7 @@ class HandoverFields(ActionFields, frozen=True):
 ACTIONS: Mapping[str, type[ActionFields]] = {
     "pause": PauseFields,
     "resume": PauseFields,
-    "reconcile": ReconcileFields,
+    "reconcile": ReconcileNowFields,
     "drain": DrainFields,
     "undrain": DrainFields,
     "handover": HandoverFields,

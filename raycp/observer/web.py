@@ -123,10 +123,16 @@ async def no_leader(question: Question[Any], timeout: float) -> Any:
 
 
 def make_app(
-    view: View, known: KnownHosts, access: ObserverAccess, clock: Clock, ask: LeaderAsk = no_leader, audit: Audit | None = None
+    view: View,
+    known: KnownHosts,
+    access: ObserverAccess,
+    clock: Clock | None = None,
+    ask: LeaderAsk = no_leader,
+    audit: Audit | None = None,
 ) -> web.Application:
     """The aiohttp application; ``serve`` runs it. ``ask`` reaches the leader, ``audit`` keeps what it was asked for."""
-    page, audit = status_page(), audit or Audit(clock)
+    page, clock = status_page(), clock or SystemClock()
+    audit = audit or Audit(clock)
 
     async def index(_: web.Request) -> web.Response:
         return web.Response(body=page, content_type="text/html", charset="utf-8", headers=SECURITY)

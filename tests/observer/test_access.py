@@ -168,7 +168,7 @@ async def test_writes_need_their_own_right_and_no_page_of_others_has_it(files: F
     async def written(request: web.Request) -> web.Response:
         return web.Response(text="done")
 
-    app = make_app(SmallView(), KnownHosts(), ObserverAccess(spec(tokens=files.tokens), VirtualClock()), VirtualClock())
+    app = make_app(SmallView(), KnownHosts(), ObserverAccess(spec(tokens=files.tokens), VirtualClock()))
     app.router.add_post("/api/v1/write", written)
     runner = web.AppRunner(app)
     await runner.setup()

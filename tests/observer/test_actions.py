@@ -234,9 +234,11 @@ async def test_each_wait_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
             assert (late.status, "did not arrive" in (await late.json())["error"]) == (408, True)
 
 
-async def test_an_action_is_a_record_of_the_log_and_a_flood_of_strangers_a_line(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_action_is_a_record_of_the_log_and_a_flood_of_strangers_a_line(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     caplog.set_level(logging.INFO, "raycp.observer.audit")
-    logging.getLogger("raycp").propagate = True
+    monkeypatch.setattr(logging.getLogger("raycp"), "propagate", True)
     clock = SystemClock()
     audit = Audit(clock)
     audit.acted("pause", '{"clusters":\n["east"]}', "certificate ops", "10.0.0.7", 200, "done", 0.01)
