@@ -162,7 +162,7 @@ class LeaderCore:
             substrate, roster, lifecycle, promotion, self.fence, self.evacuation, self._pools, self.nodes, clock
         )
         self._application = Application(plans, self._pools, promotion, applying)
-        self._orders = OperatorOrders(substrate, plans, roster, self._application)
+        self._orders = OperatorOrders(substrate, plans, roster, self._application, self.hand_over)
         self._standby = StandbyRole(plans, self._pools, applying, self._standby_fleet)
         self._shutdown = Shutdown(substrate, roster, lifecycle, lock.release)
         self._retirement = Retirement(substrate, clock, loops, self.hub, promotion, self.history, self._shutdown, memory.forget)
@@ -298,15 +298,7 @@ class LeaderCore:
                 return await self.apply(fleet)
             case StatusOf():
                 return self.status()
-            case HandOver(shards):
-                try:
-                    return await self.hand_over(shards)
-                except KeyError as error:
-                    raise ControlError(ErrorCode.NOT_FOUND, str(error.args[0])) from error
-                except (RuntimeError, TimeoutError) as error:
-                    code = ErrorCode.TIMED_OUT if isinstance(error, TimeoutError) else ErrorCode.REFUSED
-                    raise ControlError(code, str(error) or "the hand-over took longer than leader.handover.timeout") from error
-            case SetPause() | SetDrain() | ReconcileNow():
+            case SetPause() | SetDrain() | ReconcileNow() | HandOver():
                 await self._know_members()
                 return await self._orders.run(question)
             case Switches():

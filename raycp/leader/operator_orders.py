@@ -1,6 +1,7 @@
-"""What a person asks of a running fleet, by a command or in the console: pauses, drains, reconciles now. Each may be repeated."""
+"""What a person orders of a running fleet, by a command or in the console: pauses, drains, reconciles now, hand-overs of shards."""
 
 import logging
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 from raycp.leader.application import Application
@@ -11,6 +12,8 @@ from raycp.protocol.control import (
     Amended,
     ControlError,
     ErrorCode,
+    HandOver,
+    HandoverResult,
     MakeDue,
     ReconcileNow,
     RequestedKey,
@@ -26,15 +29,25 @@ SHARD_WITHIN = 5.0
 
 
 class OperatorOrders:
-    """One per leader."""
+    """One per leader. ``hand_over``: see ``ShardHandover.hand_over``."""
 
-    def __init__(self, substrate: Substrate, plans: PlanStore, roster: Roster, application: Application) -> None:
+    def __init__(
+        self,
+        substrate: Substrate,
+        plans: PlanStore,
+        roster: Roster,
+        application: Application,
+        hand_over: Callable[[list[str]], Awaitable[list[HandoverResult]]],
+    ) -> None:
         self._substrate = substrate
         self._plans = plans
         self._roster = roster
         self._application = application
+        self._hand_over = hand_over
 
-    async def run(self, order: SetPause | SetDrain | ReconcileNow) -> Amended | list[RequestedKey]:
+    async def run(
+        self, order: SetPause | SetDrain | ReconcileNow | HandOver
+    ) -> Amended | list[RequestedKey] | list[HandoverResult]:
         """Do it. Raises ``ControlError``."""
         log.info("%s", order, extra={"by": order.by})
         match order:
@@ -44,6 +57,8 @@ class OperatorOrders:
                 return await self._application.amend(partial(with_drain, clusters=clusters, drained=drained))
             case ReconcileNow():
                 return await self._reconcile(order)
+            case HandOver(shards):
+                return await self._handed_over(shards)
 
     async def _reconcile(self, order: ReconcileNow) -> list[RequestedKey]:
         plan = self._plans.plan
@@ -64,3 +79,13 @@ class OperatorOrders:
             raise ControlError(code, str(error)) from error
         except (MemberDied, MemberUnavailable) as error:
             raise ControlError(ErrorCode.BUSY, f"shard {shard} does not answer: {error}; ask again") from error
+
+    async def _handed_over(self, shards: list[str]) -> list[HandoverResult]:
+        try:
+            return await self._hand_over(shards)
+        except KeyError as error:
+            raise ControlError(ErrorCode.NOT_FOUND, str(error.args[0])) from error
+        except TimeoutError as error:
+            raise ControlError(ErrorCode.TIMED_OUT, "it took longer than leader.handover.timeout: see `raycp status`") from error
+        except RuntimeError as error:
+            raise ControlError(ErrorCode.REFUSED, str(error)) from error

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 from inprocess import Led, fleet_doc, holds, led, problem_of, until
-from test_standby import ran
+from test_standby import primary, ran, warm
 
 from raycp.base.keys import RequestKey
 from raycp.base.problems import ProblemCode
-from raycp.protocol.control import Amended, ControlError, ErrorCode, ReconcileNow, SetDrain, SetPause
+from raycp.protocol.control import Amended, ControlError, ErrorCode, HandOver, ReconcileNow, SetDrain, SetPause
 from raycp.protocol.members import Role
 from raycp.protocol.status import ReadinessState, readiness
 from raycp.shard.core import ShardCore
@@ -73,6 +73,21 @@ async def test_a_pause_concerns_what_it_names_alone() -> None:
         assert not ran()["paused"]
 
 
+async def test_a_pause_outlives_the_shard() -> None:
+    async with led() as fleet:
+        await fleet.apply(fleet_doc(["here"], USES))
+        standby = await warm(fleet)
+        await fleet.leader.ask(SetPause(True, ["here"], []))
+        await fleet.put("here", "tracked", "a")
+        await until(lambda: "it is paused" in waits_for(fleet, "a"))
+        await fleet.substrate.kill(primary(fleet).member)
+        await until(lambda: standby.identity.term == 2 and standby.queue.why(key("a")))
+        await until(lambda: standby.dispatcher.open)
+        await holds(lambda: not ran()["a"], 0.2)
+        await fleet.leader.ask(SetPause(False, ["here"], []))
+        await until(lambda: ran()["a"] == 1)
+
+
 async def test_a_drain_is_that_of_the_fleet_file_and_can_be_undone() -> None:
     async with led() as fleet:
         doc = fleet_doc(["hub", "east"], USES)
@@ -95,12 +110,14 @@ async def test_what_can_not_be_done_is_refused_with_the_reason() -> None:
         assert await asked(fleet, SetPause(True, ["here"], [])) == (
             ErrorCode.REFUSED, "no fleet runs: bring one up with `raycp run`",
         )  # fmt: skip
+        assert await asked(fleet, HandOver()) == (ErrorCode.REFUSED, "no fleet runs")
         await fleet.apply(fleet_doc(["hub", "east"], USES))
         before = fleet.leader.status().generation
         missing = {
             "the fleet has no cluster 'west'; there are: hub, east": SetPause(True, ["east", "west"], []),
             "the fleet has no controller 'echo'; there are: tracked": SetPause(True, [], ["echo"]),
             "the fleet has no member 'hub'; there are: east": SetDrain(True, ["hub"]),
+            "no shard 7; there are 0": HandOver(["7"]),
             "the fleet has no cluster 'west'": ReconcileNow("west", "ConfigMap", "default", "a"),
             "no controller reconciles Pod in cluster east": ReconcileNow("east", "Pod", "default", "a"),
             "controller echo does not reconcile ConfigMap": ReconcileNow("east", "ConfigMap", "default", "a", "echo"),

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 from inprocess import fleet_doc, led, until
+from test_access import Files
 from test_standby import ran, warm
 from test_web import SmallView
 
@@ -133,6 +135,29 @@ async def test_who_may_not_write_gets_no_action(tmp_path: Path) -> None:
         assert not found.leader.asked
         assert not found.audit.records, "strangers fill no memory"
         assert (await found.post("pause", body, Origin=found.server.url))[0] == 200
+
+
+async def test_a_certificate_acts_by_its_name_and_only_for_this_servers_page(tmp_path: Path) -> None:
+    files = Files(tmp_path)
+    spec = ObserverSpec.model_validate({"port": 0, "tls": files.tls, "clients": {"ca": files.ca, "write": ["ops"]}})
+    leader, audit = Leader(), Audit(SystemClock())
+    server = await serve(SmallView(), spec, ask=leader, audit=audit)
+
+    async def act(name: str, **headers: str) -> int:
+        shown = ssl.create_default_context(cafile=files.ca)
+        pair = files.pair(name, files.authority.client(name))
+        shown.load_cert_chain(pair["cert"], pair["key"])
+        async with session.post("/api/v1/actions/pause", json=EAST, ssl=shown, headers=headers) as answer:
+            return answer.status
+
+    async with aiohttp.ClientSession(server.url) as session:
+        assert await act("ann", **{WRITE_HEADER: "pause"}) == 403
+        assert await act("ops") == 403, "a form of another page has no such header"
+        assert await act("ops", **{WRITE_HEADER: "pause", "Sec-Fetch-Site": "cross-site"}) == 403
+        assert await act("ops", **{WRITE_HEADER: "pause", "Sec-Fetch-Site": "same-origin", "Origin": server.url}) == 200
+    await server.stop()
+    assert [question.by for question, _ in leader.asked] == ["certificate ops from 127.0.0.1"]
+    assert [record.by for record in audit.records] == ["certificate ops"]
 
 
 async def test_without_a_token_nobody_acts(tmp_path: Path) -> None:
