@@ -9,7 +9,7 @@ SCRIPTS = ("actions.js",)
 def status_page() -> bytes:
     """The page as it is served."""
     room = resources.files("raycp.observer")
-    page = (room / "status.html").read_text()
+    page = (room / "status.html").read_text("utf-8")
     for name in SCRIPTS:
-        page = page.replace(f"// part: {name}\n", (room / name).read_text())
+        page = page.replace(f"// part: {name}\n", (room / name).read_text("utf-8"))
     return page.encode()
