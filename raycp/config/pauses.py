@@ -12,7 +12,3 @@ class PausedSpec(Strict):
     hub's objects; to move Pods away, drain it."""
     controllers: list[DnsLabel] = []
     """Controllers, by name, that reconcile nothing in any cluster: `raycp pause --controller`."""
-
-    def __bool__(self) -> bool:
-        """Whether anything is paused."""
-        return bool(self.clusters or self.controllers)

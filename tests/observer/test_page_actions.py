@@ -131,7 +131,9 @@ async def test_actions_are_unlocked_confirmed_done_and_told(devtools: str, guard
         assert await agree(page) == "Hand over, all shards: <img src=x> has no warm standby"
         assert all("409" in each for each in page.errors), "Chromium itself tells of it"
         page.errors.clear()
-        assert await page.eval("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+        for width in (320, 390, 1300):
+            await page.call("Emulation.setDeviceMetricsOverride", width=width, height=844, deviceScaleFactor=1, mobile=width < 600)
+            assert await page.eval("document.documentElement.scrollWidth <= document.documentElement.clientWidth"), width
 
 
 async def test_a_paused_cluster_and_a_paused_controller_are_shown_as_such(devtools: str) -> None:
