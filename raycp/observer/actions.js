@@ -6,7 +6,7 @@ const EFFECTS = {
   pause: {verb: "Pause", done: "paused", cluster: n => `No reconcile of an object of cluster ${n} is begun any more: what runs ends, what is due waits and counts as late. Jobs of the hub still place and end Pods there. ${LASTS}`,
     controller: n => `Controller ${n} begins no reconcile any more, in no cluster: what runs ends, what is due waits and counts as late. ${LASTS}`},
   resume: {verb: "Resume", done: "resumed", cluster: n => `Objects of cluster ${n} are reconciled again, first what has become due meanwhile.`, controller: n => `Controller ${n} reconciles again, first what has become due meanwhile.`},
-  drain: {verb: "Drain", done: "drained", cluster: n => `The Pods of jobs leave cluster ${n}, of each job some at a time, where another cluster takes them; no new ones are placed there. ${LASTS}`},
+  drain: {verb: "Drain", done: "the Pods of jobs leave it now", cluster: n => `The Pods of jobs leave cluster ${n}, of each job some at a time, where another cluster takes them; no new ones are placed there. ${LASTS}`},
   undrain: {verb: "Undo the drain", done: "no longer drained", cluster: n => `Pods of jobs are placed in cluster ${n} again.`},
   reconcile: {verb: "Reconcile now", done: "queued", object: n => `${n} is queued for its controllers, as urgent as a user's change of it. A backoff ends.`},
   handover: {verb: "Hand over", done: "handed over", shard: n => `${n ? `Shard ${n} goes to its warm standby` : "Each shard goes to its warm standby"}: nothing is handed out for a moment, and reconciles that do not end within it are interrupted and begin again.`},

@@ -109,7 +109,7 @@ async def test_actions_are_unlocked_confirmed_done_and_told(devtools: str, guard
         await press(page, "cluster", "pause", "east-1")
         assert await agree(page) == "cluster east-1: paused"
         await press(page, "cluster", "drain", "west-2")
-        assert await agree(page) == "cluster west-2: drained"
+        assert await agree(page) == "cluster west-2: the Pods of jobs leave it now"
         leader.answer = [RequestedKey("batchjob", "ready", "its turn")]
         await page.eval("document.querySelector('#now').focus()")
         await page.press("Enter")
