@@ -73,6 +73,8 @@ class ProblemCode(StrEnum):
     KUBECONFIG_NOT_WRITTEN = "KubeconfigNotWritten"
     """The kubeconfig of an embedded cluster could not be written on the node where it runs."""
     DRAIN = "Drain"
+    PAUSED = "Paused"
+    """A cluster or a controller is paused, as the fleet document says."""
     PLACEMENT = "Placement"
     TRACES_NOT_EXPORTED = "TracesNotExported"
     """Spans don't reach the collector: changes are reconciled as ever, and not traced."""

@@ -47,5 +47,5 @@ REASONS: Mapping[Input, frozenset[Reason]] = {
 }
 """Input -> the reasons with which its changes make keys due."""
 
-NO_INPUT = frozenset({Reason.OWN_WRITE, Reason.UNCHANGED, Reason.INTERRUPTED, Reason.WORKER_LOST})
-"""Reasons of keys that are not enqueued, or whose reconcile was cut off."""
+NO_INPUT = frozenset({Reason.OWN_WRITE, Reason.UNCHANGED, Reason.INTERRUPTED, Reason.WORKER_LOST, Reason.REQUESTED})
+"""Reasons of keys that are not enqueued, whose reconcile was cut off, or that a person asked for although no input has changed."""

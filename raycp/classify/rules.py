@@ -57,6 +57,9 @@ FLEET_CHANGED = Verdict(True, Reason.FLEET, Priority.OWNED_AWAY, debounce=True)
 NEW_CODE = Verdict(True, Reason.CODE, Priority.OWNED_AWAY, debounce=True)
 """These three concern many keys at once, all of them unchanged: they are paced (``pace_width``), and behind live changes."""
 
+REQUESTED = Verdict(True, Reason.REQUESTED)
+"""As urgent as a user's change, and none: no clock of the SLI starts."""
+
 OWN_WRITE = Verdict(False, Reason.OWN_WRITE)
 UNCHANGED = Verdict(False, Reason.UNCHANGED)
 

@@ -43,6 +43,8 @@ class Reason(StrEnum):
     """the fleet file has changed what its reconciles read, or its controller another kind"""
     CODE = "code"
     """its controller has new code, and its last reconcile failed"""
+    REQUESTED = "requested"
+    """a person asked for it (``raycp reconcile``)"""
 
 
 class Priority(IntEnum):

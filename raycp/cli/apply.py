@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
             return 0
         say("\n".join(changes) or "~ controllers' declarations")
         leaving = [each.name for each in before.doc.members if each.name not in {kept.name for kept in doc.spec.clusters}]
-        if leaving and not args.no_drain and not vacate(args, client, plan, leaving, search):
+        if leaving and not args.no_drain and not vacate(args, client, plan, leaving):
             return FAILED
         if args.dry_run:
             say(f"dry run: nothing was changed; generation {before.generation} would become {fleet.generation}")

@@ -2,18 +2,19 @@
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from raycp.base.clock import SystemClock
 from raycp.base.release import UPGRADE
 from raycp.cli.confirmation import confirmed, has_terminal
 from raycp.cli.errors import FAILED, BadInput, CliError
-from raycp.cli.fleets import add_address, add_file, add_working_dir, at_ray, client_of, existing, run_async, search_of
+from raycp.cli.fleets import add_address, add_file, at_ray, client_of, existing, run_async
 from raycp.cli.hub_access import connected, hub_of_plan
+from raycp.cli.operator_name import operator
 from raycp.cli.printer import say
 from raycp.config import load_fleet
-from raycp.driver.drains import ChangesFleet, JobPresence, drain, drained, jobs_in
+from raycp.driver.drains import ChangesFleet, JobPresence, drain, jobs_in
+from raycp.protocol.control import SetDrain
 from raycp.protocol.plan import Plan
 
 SHOWN = 20
@@ -32,7 +33,6 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("cluster", help="the cluster's name in the fleet")
     add_file(parser)
     add_address(parser)
-    add_working_dir(parser)
     parser.add_argument("--undo", action="store_true", help="place Pods there again")
     parser.add_argument("--dry-run", action="store_true", help="print what would move, and change nothing")
     parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
@@ -48,10 +48,7 @@ def add_timeout(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0 when no job has Pods there any more; 1 when some stay, or the user says no."""
-    from raycp.driver.fleet_builder import build_fleet
-
     doc = load_fleet(args.config)
-    search = search_of(args)
     if not (args.undo or args.dry_run or args.yes or has_terminal()):
         raise BadInput("there is no terminal to ask on", "look at what --dry-run prints, then repeat with --yes")
     with at_ray(existing(args)):
@@ -66,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
         if args.cluster not in names:
             raise BadInput(f"fleet {doc.name} has no member {args.cluster!r}", f"name one of {', '.join(names)}")
         if args.undo:
-            run_async(client.apply(build_fleet(drained(running, [args.cluster], drain=False), args.config, search)))
+            run_async(client.ask(SetDrain(False, [args.cluster], operator())))
             say(f"cluster {args.cluster} gets Pods again, if the fleet file does not say otherwise")
             return 0
         spec = hub_of_plan(plan)
@@ -85,8 +82,7 @@ def run(args: argparse.Namespace) -> int:
 
         async def work() -> list[JobPresence]:
             async with connected(spec, "raycp-drain", clock) as hub:
-                build = lambda changed: build_fleet(changed, args.config, search)  # noqa: E731
-                return await drain(client, build, hub, [args.cluster], clock, args.drain_timeout, progress)
+                return await drain(client, hub, [args.cluster], clock, args.drain_timeout, progress, operator())
 
         left = run_async(work())
     if not left:
@@ -123,11 +119,9 @@ def stayed(left: Sequence[JobPresence]) -> int:
     return FAILED if left else 0
 
 
-def vacate(args: argparse.Namespace, fleet: ChangesFleet, plan: Plan, leaving: list[str], search: list[Path]) -> bool:
+def vacate(args: argparse.Namespace, fleet: ChangesFleet, plan: Plan, leaving: list[str]) -> bool:
     """For ``apply``: whether no job has Pods in the clusters that its file no longer has. They are moved out of them first, while
     the fleet still reaches these; with ``--dry-run`` it is only said what would move."""
-    from raycp.driver.fleet_builder import build_fleet
-
     spec, clock = hub_of_plan(plan), SystemClock()
 
     async def work() -> list[JobPresence]:
@@ -136,8 +130,7 @@ def vacate(args: argparse.Namespace, fleet: ChangesFleet, plan: Plan, leaving: l
             announce(found, leaving)
             if args.dry_run or not found:
                 return []
-            build = lambda changed: build_fleet(changed, args.config, search)  # noqa: E731
-            return await drain(fleet, build, hub, leaving, clock, args.drain_timeout, progress)
+            return await drain(fleet, hub, leaving, clock, args.drain_timeout, progress, operator())
 
     left = run_async(work())
     if stayed(left):

@@ -7,6 +7,7 @@ import msgspec
 
 from raycp.cli.console import put
 from raycp.cli.fleets import add_fleet, at_ray, existing, namespace_of, run_async
+from raycp.cli.operator_name import operator
 from raycp.cli.output import Column, add_output, render
 from raycp.protocol.control import HandOver
 
@@ -34,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
 
     with at_ray(existing(args)):
         client = FleetClient(namespace_of(args))
-        answer = run_async(client.ask(HandOver(args.shard), timeout=60.0))
+        answer = run_async(client.ask(HandOver(args.shard, operator()), timeout=60.0))
     rows = msgspec.to_builtins(answer)
     put(render(rows, COLUMNS, args.output))
     return 1 if any(row["problem"] for row in rows) else 0

@@ -31,7 +31,7 @@ CLUSTERS = [
     Column("VERSION", "version", wide=True),
     Column("LABELS", "labels", wide=True),
     Column("KUBECONFIG", "kubeconfig", wide=True),
-    Column("REASON", lambda row: "; ".join(each for each in (row.get("closed"), row["reason"]) if each)),
+    Column("REASON", lambda row: "; ".join(filter(None, (row.get("paused") and "paused", row.get("closed"), row["reason"])))),
 ]
 SHARDS = [
     Column("SHARD", "shard"),

@@ -3,7 +3,7 @@
 The path of a file:
 
 - ``load``: reads a file; ``yamltree``: YAML to plain values with the line of each;
-- ``fleet``, with ``clusters``, ``controllers``, ``tiers``, ``runtime``, ``observer``, ``embedded``: the fields, their
+- ``fleet``, with ``clusters``, ``controllers``, ``tiers``, ``runtime``, ``observer``, ``pauses``, ``embedded``: the fields, their
   units and defaults, on ``strict``; ``units`` and ``names`` are types of fields;
 - ``crosscheck``: rules that span fields; ``files``: files that must exist on this machine;
 - ``problems``: every violation as a sentence with file, line, path, value and remedy;

@@ -254,6 +254,24 @@ def _objectives(doc: FleetDoc) -> Iterator[Violation]:
             yield Violation((*loc, "controller"), "is no controller of this fleet", hint)
 
 
+def _pauses(doc: FleetDoc) -> Iterator[Violation]:
+    clusters = [cluster.name for cluster in doc.spec.clusters]
+    named = [controller.name for controller in doc.spec.controllers]
+    known = [name for name in named if name]
+    for field, names, candidates, complete in (
+        ("clusters", doc.spec.paused.clusters, clusters, True),
+        ("controllers", doc.spec.paused.controllers, known, len(known) == len(named)),
+    ):
+        for index, name in enumerate(names):
+            loc: Loc = ("spec", "paused", field, index)
+            if name in names[:index]:
+                yield Violation(loc, "is named twice", "keep one of them")
+            elif complete and name not in candidates:
+                close = nearest(name, candidates)
+                hint = f"did you mean {close!r}?" if close else f"its {field} are: {', '.join(candidates)}"
+                yield Violation(loc, f"is no {field.removesuffix('s')} of this fleet", hint)
+
+
 def _permits(doc: FleetDoc) -> Iterator[Violation]:
     leader = doc.spec.leader
     permit = leader.permit
@@ -310,5 +328,6 @@ _RULES: tuple[Callable[[FleetDoc], Iterator[Violation]], ...] = (
     _pools,
     _tier_rules,
     _objectives,
+    _pauses,
     _permits,
 )

@@ -11,6 +11,7 @@ from raycp.config.clusters import ClusterSpec
 from raycp.config.controllers import RESYNC, ControllerSpec
 from raycp.config.names import FleetName, Labels
 from raycp.config.observer import ObserverSpec
+from raycp.config.pauses import PausedSpec
 from raycp.config.runtime import (
     LeaderSpec,
     RaySpec,
@@ -60,6 +61,8 @@ class FleetSpec(Strict):
     """The process that serves metrics and status."""
     traces: TracesSpec | None = None
     """Traces of changes, for OpenTelemetry."""
+    paused: PausedSpec = PausedSpec()
+    """What it leaves alone for now."""
     state: StateSpec = StateSpec()
     """The state that it keeps in the hub."""
     timeouts: TimeoutsSpec = TimeoutsSpec()

@@ -6,17 +6,18 @@ here only its document is changed (``spec.clusters[].drain``), and watched what 
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
 from raycp.base.clock import Clock
-from raycp.config import FleetDoc
 from raycp.controllers.batchjob.indexes import IndexSet
 from raycp.controllers.batchjob.types import GROUP, VERSION
 from raycp.kube import ApiError, ClusterClient, decode_answer
 from raycp.kube.pages import each_page
-from raycp.protocol.plan import Fleet, Plan
+from raycp.protocol.control import Question, SetDrain
+
+A = TypeVar("A")
 
 PAGE = 500
 """Jobs of one page of a list."""
@@ -29,11 +30,9 @@ _PATH = f"/apis/{GROUP}/{VERSION}/batchjobs"
 
 
 class ChangesFleet(Protocol):
-    """``FleetClient``."""
+    """``FleetClient``: asks the leader."""
 
-    async def plan(self) -> Plan | None: ...
-
-    async def apply(self, fleet: Fleet) -> None: ...
+    async def ask(self, question: Question[A]) -> A: ...
 
 
 @dataclass(frozen=True)
@@ -102,27 +101,18 @@ def _presences(job: _Job, clusters: Collection[str]) -> Iterable[JobPresence]:
             yield JobPresence(f"{job.metadata.namespace}/{job.metadata.name}", entry.name, pods, "".join(refused[:1]))
 
 
-def drained(doc: FleetDoc, clusters: Collection[str], *, drain: bool = True) -> FleetDoc:
-    """``doc`` with these clusters drained, or no longer."""
-    rows = [row.model_copy(update={"drain": drain}) if row.name in clusters else row for row in doc.spec.clusters]
-    return doc.model_copy(update={"spec": doc.spec.model_copy(update={"clusters": rows})})
-
-
 async def drain(
     fleet: ChangesFleet,
-    build: Callable[[FleetDoc], Fleet],
     hub: ClusterClient,
     clusters: Collection[str],
     clock: Clock,
     seconds: float,
     progress: Callable[[Sequence[JobPresence]], None],
+    by: str = "",
 ) -> list[JobPresence]:
     """Drain ``clusters`` of the running fleet, and wait up to ``seconds`` until no job has Pods there; those that have still.
-    ``progress`` is called when that has changed. Raises ``KubeError``, ``FleetError``, ``ControlError``."""
-    plan = await fleet.plan()
-    assert plan is not None, "the fleet runs"
-    if any(not row.drain for row in plan.fleet.doc.spec.clusters if row.name in clusters):
-        await fleet.apply(build(drained(plan.fleet.doc, clusters)))
+    ``progress`` is called when that has changed; ``by``: who asks. Raises ``KubeError``, ``FleetError``, ``ControlError``."""
+    await fleet.ask(SetDrain(True, list(clusters), by))
     deadline, shown = clock.now() + seconds, list[Any]()
     while True:
         left = await jobs_in(hub, clusters)

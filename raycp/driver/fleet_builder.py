@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
-from raycp.config import ConfigError, ControllerSpec, FleetDoc, Problem, generation
+from raycp.config import ConfigError, ControllerSpec, FleetDoc, Problem
 from raycp.kube.connect import UserSource
+from raycp.protocol.amendments import fleet_generation
 from raycp.protocol.plan import ControllerPlan, Fleet, OwnedPlan, WatchedPlan
 from raycp.sdk.controller import Controller
 from raycp.sdk.loader import ControllerLoadError, load_controllers
@@ -69,6 +68,10 @@ def build_fleet(doc: FleetDoc, file: Path, search: list[Path], working_dir_uri: 
             if source.root is not None:
                 roots.add(source.root)
                 digest.update(source.digest.encode())
+    for number, name in enumerate(doc.spec.paused.controllers):
+        if name not in taken and not problems:  # one that can't be loaded may be the one
+            where, remedy = f"spec.paused.controllers[{number}]", f"its controllers are: {', '.join(taken)}"
+            problems.append(Problem(str(file), where, name, "is no controller of this fleet", remedy))
     if problems:
         raise ConfigError(problems)
     _check_stage_files(doc)
@@ -80,8 +83,7 @@ def build_fleet(doc: FleetDoc, file: Path, search: list[Path], working_dir_uri: 
     if roots:
         runtime.setdefault("env_vars", {})["RAYCP_CODE"] = digest.hexdigest()[:12]
     text = json.dumps(runtime, sort_keys=True)
-    whole = hashlib.sha256(f"{generation(doc)} {text} {msgspec.json.encode(plans).decode()}".encode()).hexdigest()[:12]
-    return Fleet(doc.name, doc.canonical(), whole, 0, tuple(plans), text)
+    return Fleet(doc.name, doc.canonical(), fleet_generation(doc, text, plans), 0, tuple(plans), text)
 
 
 def _check_stage_files(doc: FleetDoc) -> None:

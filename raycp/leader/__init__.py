@@ -1,8 +1,9 @@
 """The leader: what should live, who is dead, promotion, hand-over, placement of members, the hub's records. In this order:
 
-- the plan: ``plans`` makes it from fleet documents (``application``: of ``apply``), ``plan_store`` holds it, ``publisher`` adds
-  what members reported, ``endpoints`` the clusters' connections, ``fleet_condition`` keeps the fleet's condition in the hub,
-  ``history`` the switches, with what the dead recorded last (``tails``);
+- the plan: ``plans`` makes it from fleet documents (``application``: of ``apply``), ``operator_orders`` are what people order of
+  the running fleet, ``plan_store`` holds it, ``publisher`` adds what members reported, ``endpoints`` the clusters' connections,
+  ``fleet_condition`` keeps the fleet's condition in the hub, ``history`` the switches, with what the dead recorded last
+  (``tails``);
 - members: ``desired`` says which ones a fleet needs, ``roster`` holds what is known of each, and alone changes it; ``lifecycle``
   creates and ends them, ``supervision`` keeps in touch with each, ``reports`` handles what they send, ``member_controller``
   compares the living with the wanted ones, ``shutdown`` ends all; ``pools`` and ``scaler`` size the worker pools, ``quarantines``

@@ -1,13 +1,14 @@
-"""The fleet document that the user applied becomes the plan."""
+"""The fleet document that the user applied, or amended, becomes the plan."""
 
 import asyncio
+from collections.abc import Callable
 
 from raycp.leader.plan_store import PlanStore
 from raycp.leader.plans import applied_plan, kept_pools
 from raycp.leader.pools import Pools
 from raycp.leader.promotion import Promotion
-from raycp.protocol.control import ControlError, ErrorCode
-from raycp.protocol.plan import Fleet
+from raycp.protocol.control import Amended, ControlError, ErrorCode
+from raycp.protocol.plan import Fleet, Plan
 
 
 class Application:
@@ -25,9 +26,7 @@ class Application:
         Raises ``ControlError`` where the fleet is a standby, or would move its lock.
         """
         async with self._lock:
-            before = self._plans.plan
-            if before is not None and before.following is not None:
-                raise ControlError(ErrorCode.REFUSED, "this fleet is a standby; it is changed by `raycp upgrade`")
+            before = self._changeable()
             if before is not None and before.fleet.generation == fleet.generation:
                 self._plans.wake()
                 return
@@ -36,3 +35,24 @@ class Application:
             self._promotion.reopen()
             self._pools.sizes = kept_pools(self._pools.sizes, before, fleet)
             await self._plans.replace(applied_plan(fleet, before))
+
+    async def amend(self, change: Callable[[Fleet], Fleet]) -> Amended:
+        """Make ``change`` of the running fleet the desired one; the same document again changes nothing.
+
+        Raises ``ControlError`` where the fleet is a standby, or none runs, and what ``change`` raises.
+        """
+        async with self._lock:
+            before = self._changeable()
+            if before is None or self._promotion.closed:
+                raise ControlError(ErrorCode.REFUSED, "no fleet runs: bring one up with `raycp run`")
+            fleet = change(before.fleet)
+            if fleet is before.fleet:
+                return Amended(False, fleet.generation)
+            await self._plans.replace(applied_plan(fleet, before))
+            return Amended(True, fleet.generation)
+
+    def _changeable(self) -> Plan | None:
+        plan = self._plans.plan
+        if plan is not None and plan.following is not None:
+            raise ControlError(ErrorCode.REFUSED, "this fleet is a standby; it is changed by `raycp upgrade`")
+        return plan

@@ -31,6 +31,7 @@ from raycp.leader.leader_loop import LeaderLoop
 from raycp.leader.lifecycle import Lifecycle
 from raycp.leader.member_controller import MemberController
 from raycp.leader.nodes import NodeWatch
+from raycp.leader.operator_orders import OperatorOrders
 from raycp.leader.plan_memory import PlanMemory, kept_plan
 from raycp.leader.plan_store import PlanStore
 from raycp.leader.pools import Pools
@@ -74,6 +75,9 @@ from raycp.protocol.control import (
     PlanOf,
     Prepare,
     Question,
+    ReconcileNow,
+    SetDrain,
+    SetPause,
     Stand,
     StandbyState,
     StandbyStatus,
@@ -87,12 +91,14 @@ from raycp.protocol.members import LEADER, WATCH_SECONDS, Member, Role, Slot
 from raycp.protocol.plan import Fleet, Plan
 from raycp.protocol.report import Report
 from raycp.protocol.status import FleetStatus
-from raycp.protocol.status_builder import fleet_status
+from raycp.protocol.status_builder import fleet_status, paused_problems
 from raycp.protocol.substrate import Substrate
 
 log = logging.getLogger(__name__)
 
-OF_THE_ACTIVE = (Apply, StatusOf, PlanOf, HandOver, Switches, KubeconfigOf, YieldTo, StandbyState, Followers)
+OF_THE_ACTIVE = (
+    Apply, SetPause, SetDrain, ReconcileNow, StatusOf, PlanOf, HandOver, Switches, KubeconfigOf, YieldTo, StandbyState, Followers,
+)  # fmt: skip
 """Questions that the leader of the other revision answers once this one has handed over."""
 
 
@@ -156,6 +162,7 @@ class LeaderCore:
             substrate, roster, lifecycle, promotion, self.fence, self.evacuation, self._pools, self.nodes, clock
         )
         self._application = Application(plans, self._pools, promotion, applying)
+        self._orders = OperatorOrders(substrate, plans, roster, self._application, self.hand_over)
         self._standby = StandbyRole(plans, self._pools, applying, self._standby_fleet)
         self._shutdown = Shutdown(substrate, roster, lifecycle, lock.release)
         self._retirement = Retirement(substrate, clock, loops, self.hub, promotion, self.history, self._shutdown, memory.forget)
@@ -291,11 +298,9 @@ class LeaderCore:
                 return await self.apply(fleet)
             case StatusOf():
                 return self.status()
-            case HandOver(shards):
-                try:
-                    return await self.hand_over(shards)
-                except KeyError as error:
-                    raise ControlError(ErrorCode.NOT_FOUND, str(error.args[0])) from error
+            case SetPause() | SetDrain() | ReconcileNow() | HandOver():
+                await self._know_members()
+                return await self._orders.run(question)
             case Switches():
                 return self.history.rows()
             case PermitRequest(holder):
@@ -388,6 +393,7 @@ class LeaderCore:
                 found[ProblemCode.RELEASE, ProblemOwner(member=str(slot))] = f"{other}: {UPGRADE}"
         if standby is not None:
             return found | standby.problems
+        found |= paused_problems(self.plan)
         records = {"history of switches": self.history.problem, "the fleet's condition": self._condition.problem}
         if unstored := [f"{what}: {why}" for what, why in records.items() if why]:
             found[ProblemCode.STATE_NOT_STORED, ProblemOwner(member=LEADER.role)] = "; ".join(unstored)

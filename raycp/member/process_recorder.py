@@ -26,8 +26,10 @@ from raycp.protocol.control import (
     HandOver,
     LogShelf,
     LogsOf,
+    MakeDue,
     Prepare,
     Question,
+    ReconcileNow,
     RecordingContent,
     RecordingShelf,
     RecordingsOf,
@@ -35,6 +37,8 @@ from raycp.protocol.control import (
     Release,
     Rest,
     Resume,
+    SetDrain,
+    SetPause,
     Stand,
     TakeLead,
     YieldTo,
@@ -46,8 +50,8 @@ ABOUT_RECORDINGS = (RecordingsOf, RecordingContent, RecordingTail, LogsOf)
 """The questions that this answers, for the core."""
 
 NOTED = (
-    Apply, Configure, Dismiss, Down, Drain, FollowPrimaries, FollowTo, Forget, HandOver, Prepare, Release, Rest, Resume, Stand,
-    TakeLead, YieldTo,
+    Apply, Configure, Dismiss, Down, Drain, FollowPrimaries, FollowTo, Forget, HandOver, MakeDue, Prepare, ReconcileNow, Release,
+    Rest, Resume, SetDrain, SetPause, Stand, TakeLead, YieldTo,
 )  # fmt: skip
 """Questions that are orders: each is recorded. The others only ask."""
 
@@ -139,7 +143,7 @@ class ProcessRecorder:
 def _facts(question: Question[Any]) -> dict[str, Any]:
     """What an order says, but for documents and plans, of which the number is kept."""
     fields = ((name, getattr(question, name)) for name in question.__struct_fields__)
-    facts = {name: value for name, value in fields if isinstance(value, str | int | float)}
+    facts = {name: value for name, value in fields if isinstance(value, str | int | float | list)}
     match question:
         case Configure(plan):
             facts = {"plan": plan.version, "epoch": plan.epoch, "incarnation": plan.incarnation}

@@ -5,8 +5,10 @@ Rules:
 1. Without tokens and client certificates everybody may read, and nobody may write.
 2. With any of them, who has none of them gets health and readiness without reasons, and nothing else.
 3. A method other than GET and HEAD is a write. It needs the right to write, by a bearer token or a client certificate: never by
-   what a browser sends to any page that asks (the password of a dialog). A request that names another ``Origin`` than this
-   server is refused (Fetch Standard, "Origin header"): a page of others can't write with a browser's certificate.
+   what a browser sends to any page that asks (the password of a dialog). So that no page of others writes with a browser's
+   certificate, a write has the header ``WRITE_HEADER``, which a browser sends to another server only if that agrees beforehand
+   (Fetch Standard, "CORS-preflight request"), and is refused where it names another ``Origin`` than this server or a
+   ``Sec-Fetch-Site`` other than ``same-origin``.
 4. What can't be read or is unfit (a file, a token that is too short) lets nobody in: the server does not listen, and says why.
 5. Files are read again when they have changed. One that can't be read then changes nothing, and is logged.
 """
@@ -20,7 +22,7 @@ import ssl
 import urllib.parse
 from collections.abc import Mapping
 from enum import IntEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from raycp.base.clock import Clock
 from raycp.base.regular_files import read_regular
@@ -35,6 +37,10 @@ LOOK_EVERY = 5.0
 """Seconds between two looks at the files."""
 
 
+WRITE_HEADER = "X-Raycp-Action"
+"""The header without which nothing is written; its value does not matter."""
+
+
 class AccessError(Exception):
     """The settings can't be used; the message names the file and what to do."""
 
@@ -45,6 +51,13 @@ class Right(IntEnum):
     NOTHING = 0
     READ = 1
     WRITE = 2
+
+
+class Caller(NamedTuple):
+    """Who sends a request, as far as it shows: ``name`` says by what it is known, and is empty for nobody."""
+
+    right: Right
+    name: str = ""
 
 
 class ObserverAccess:
@@ -65,20 +78,29 @@ class ObserverAccess:
         self._load()
         self._times = self._changes()
 
-    def right(self, headers: Mapping[str, str], certificate: Mapping[str, Any] | None) -> Right:
-        """What a request with these headers may do; ``certificate``: the client's, verified, as ``ssl`` shows it."""
+    @property
+    def writable(self) -> bool:
+        """Whether anybody may write."""
+        spec = self._spec
+        return Right.WRITE in self._tokens or (spec.clients is not None and bool(spec.clients.write))
+
+    def caller(self, headers: Mapping[str, str], certificate: Mapping[str, Any] | None) -> Caller:
+        """Who sends a request with these headers, and what it may do; ``certificate``: the client's, verified, as ``ssl`` shows
+        it."""
         if self._clock.now() - self._looked >= LOOK_EVERY:
             self._look()
-        found = Right.READ if self.open else Right.NOTHING
+        found = Caller(Right.READ if self.open else Right.NOTHING)
         if certificate and self._spec.clients is not None:
             names = {value for part in certificate.get("subject", ()) for name, value in part if name == "commonName"}
-            found = Right.WRITE if names & set(self._spec.clients.write) else Right.READ
+            right = Right.WRITE if names & set(self._spec.clients.write) else Right.READ
+            found = Caller(right, f"certificate {', '.join(sorted(names))}")
         scheme, _, given = headers.get("Authorization", "").partition(" ")
+        shown = Right.NOTHING
         if scheme.lower() == "bearer":
-            return max(found, self._of_token(given.strip()))
-        if scheme.lower() == "basic":  # of a browser: it sends this wherever it is asked to
-            return max(found, min(Right.READ, self._of_token(_password(given))))
-        return found
+            shown = self._of_token(given.strip())
+        elif scheme.lower() == "basic":  # of a browser: it sends this wherever it is asked to
+            shown = min(Right.READ, self._of_token(_password(given)))
+        return Caller(shown, f"{shown.name.lower()} token") if shown > found.right else found
 
     def _of_token(self, given: str) -> Right:
         token = given.encode("utf-8", "replace")
@@ -136,10 +158,14 @@ class ObserverAccess:
         self._tokens = tokens
 
 
-def foreign_origin(headers: Mapping[str, str]) -> bool:
-    """Whether a page of another server sends this request."""
+def forged(headers: Mapping[str, str]) -> str:
+    """Why a write may be another page's doing; empty where it is not."""
     origin = headers.get("Origin")
-    return origin is not None and urllib.parse.urlsplit(origin).netloc.lower() != headers.get("Host", "").lower()
+    if origin is not None and urllib.parse.urlsplit(origin).netloc.lower() != headers.get("Host", "").lower():
+        return "a page of another server may not write here"
+    if headers.get("Sec-Fetch-Site", "same-origin") != "same-origin":
+        return "only this server's own page may write here"
+    return "" if headers.get(WRITE_HEADER) else f"a write needs the header {WRITE_HEADER}, with any value"
 
 
 def _token(path: str) -> bytes:

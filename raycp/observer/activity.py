@@ -72,6 +72,7 @@ class Activity:
                 {
                     "name": each.name,
                     "kind": each.kind,
+                    "paused": each.paused,
                     "clusters": len(each.clusters),
                     "objects": int(sum(objects.get((cluster, each.kind), 0.0) for cluster in each.clusters)),
                     "per_second": rate,

@@ -1,6 +1,6 @@
 """The observer's core: puts the parts together, and keeps the HTTP server and the SLO checkpoint in step with the plan.
 
-Its state is what members and the leader send: nothing is asked of them but timelines.
+Its state is what members and the leader send: nothing is asked of them but timelines, and by the console's actions.
 """
 
 from collections import Counter
@@ -22,10 +22,12 @@ from raycp.observer.http_server import HttpServer
 from raycp.observer.slo_checkpoint import SloCheckpoint
 from raycp.observer.sources import Sources
 from raycp.observer.status_feed import SILENT_AFTER, StatusFeed
+from raycp.observer.web import no_leader
 from raycp.protocol.control import Question, Series, Slo, StatusUpdate
 from raycp.protocol.members import Member, Role
 from raycp.protocol.plan import Plan
 from raycp.protocol.report import Report
+from raycp.protocol.substrate import LeaderAsk
 from raycp.slo import Objectives, SloBook
 
 ROLES = (Role.SHARD, Role.STANDBY, Role.WORKER, Role.OBSERVER)
@@ -38,7 +40,15 @@ FORGET_EVERY = 10.0
 class ObserverCore(MemberCore):
     """Receives statistics of all members and the leader's status, and serves them over HTTP."""
 
-    def __init__(self, member: Member, clock: Clock, host: str, node: str, recorder: FlightRecorder | None = None) -> None:
+    def __init__(
+        self,
+        member: Member,
+        clock: Clock,
+        host: str,
+        node: str,
+        ask: LeaderAsk = no_leader,
+        recorder: FlightRecorder | None = None,
+    ) -> None:
         super().__init__(member, clock, host, node, recorder)
         self._readiness: tuple[bool, list[str]] | None = None
         self._own_metrics = Metrics()
@@ -53,7 +63,7 @@ class ObserverCore(MemberCore):
         )
         self._feed = StatusFeed(clock, self.sources.reports)
         self.view = FleetView(clock, self._feed, self._merger, self._book, self.sources, lambda: self.plan)
-        self._web = HttpServer(self.view, clock, self.loops, lambda: self._stands_by, self.changed)
+        self._web = HttpServer(self.view, clock, self.loops, lambda: self._stands_by, self.changed, ask, self.recorder)
         self._dead = DeadProcesses(clock, (self._merger, self._book, self.sources), self._living)
         self._clients = Clients(clock)
         fleet = FleetMetrics(self._own_metrics)

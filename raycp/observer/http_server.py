@@ -11,9 +11,12 @@ from raycp.base.clock import Clock
 from raycp.base.loop_names import LoopName
 from raycp.base.loops import Loops
 from raycp.config.observer import ObserverSpec
+from raycp.metrics.recorder import FlightRecorder
 from raycp.observer.access import AccessError
+from raycp.observer.audit import Audit
 from raycp.observer.view import View
-from raycp.observer.web import WebServer, serve
+from raycp.observer.web import WebServer, no_leader, serve
+from raycp.protocol.substrate import LeaderAsk
 
 log = logging.getLogger(__name__)
 
@@ -22,9 +25,19 @@ MOVE_WITHIN = 60.0
 
 
 class HttpServer:
-    """One per observer. ``stands_by``: whether its fleet does; ``changed`` is called when ``url`` or ``problem`` changes."""
+    """One per observer. ``stands_by``: whether its fleet does; ``changed`` is called when ``url`` or ``problem`` changes; ``ask``
+    reaches the leader, ``recorder`` keeps the console's actions."""
 
-    def __init__(self, view: View, clock: Clock, loops: Loops, stands_by: Callable[[], bool], changed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        view: View,
+        clock: Clock,
+        loops: Loops,
+        stands_by: Callable[[], bool],
+        changed: Callable[[], None],
+        ask: LeaderAsk = no_leader,
+        recorder: FlightRecorder | None = None,
+    ) -> None:
         self.problem = "starting"
         """Why it does not listen yet; empty when it does."""
         self._view = view
@@ -33,6 +46,8 @@ class HttpServer:
         self._stands_by = stands_by
         self._changed = changed
         self._web: WebServer | None = None
+        self._ask = ask
+        self._audit = Audit(clock, recorder)
         self._opened = False
         self._on_another_port = False
 
@@ -64,7 +79,7 @@ class HttpServer:
             log.warning(what, spec.host)
         while self._web is None:
             try:
-                self._web = await serve(self._view, spec, self._clock, port)
+                self._web = await serve(self._view, spec, self._clock, port, self._ask, self._audit)
             except AccessError as error:
                 await self._wait(str(error))
             except OSError as error:
@@ -88,7 +103,7 @@ class HttpServer:
         deadline = self._clock.now() + MOVE_WITHIN
         while self._clock.now() < deadline:
             try:
-                web = await serve(self._view, spec, self._clock)
+                web = await serve(self._view, spec, self._clock, None, self._ask, self._audit)
             except (OSError, AccessError):
                 await self._clock.sleep(0.1)
                 continue

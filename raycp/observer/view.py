@@ -16,10 +16,10 @@ class View(Protocol):
     ``status()`` is ``raycp.protocol.status.FleetStatus`` as JSON, with ``now`` (Unix seconds), and with ``alive`` and ``node`` in
     ``leader``. List items of the other calls:
 
-    - clusters: ``name, role, reachable, breaker, synced, objects, lag_seconds, shard, version, closed, labels``, and of the
+    - clusters: ``name, role, reachable, breaker, synced, objects, lag_seconds, shard, version, closed, paused, labels``, and of the
       requests of reconcilers to it ``requests_per_second, errors_per_second, p99_seconds, in_flight``;
-    - controllers: ``name, kind, clusters, objects, per_second, errors_per_second, p99_seconds, active, ready, failing``, the
-      last of those that ``errors`` lists;
+    - controllers: ``name, kind, paused, clusters, objects, per_second, errors_per_second, p99_seconds, active, ready, failing``,
+      the last of those that ``errors`` lists;
     - shards: ``name, term, generation, node, state, clusters, standby, memory_bytes, permit_left_seconds``;
     - workers: ``name, tier, node, slots, active, state, memory_bytes``;
     - lanes: ``tier, depth, delayed, in_work, oldest_ready_seconds, per_second, share``;

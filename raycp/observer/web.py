@@ -3,44 +3,34 @@
 ``/metrics``, as text or OpenMetrics; ``/healthz``, ``/livez`` and ``/readyz`` as a kube-apiserver answers them (``ok``, or all
 checks where one that is required fails, where the fleet is degraded, and with ``?verbose``); ``/api/v1/...`` JSON; ``/`` the status
 page (one HTML file, no external asset). A view that raises is answered with 500 and a JSON reason, a ``Host`` that is not this
-server's with 421 (``known_hosts``), who may not read with 401, who may not write with 403 (``access``). No page of others may
-show one of these in a frame.
+server's with 421 (``known_hosts``), who may not read with 401, who may not write with 401 or 403 (``access``). No page of others
+may show one of these in a frame. What is written are the console's actions (``action_routes``).
 """
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from importlib import resources
 from typing import Any
 
-import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from raycp.base.clock import Clock, SystemClock
 from raycp.config.observer import ObserverSpec
-from raycp.observer.access import ObserverAccess, Right, foreign_origin
+from raycp.observer.access import ObserverAccess, Right, forged
+from raycp.observer.action_routes import ActionRoutes, caller_of
+from raycp.observer.answers import SECURITY, json_answer
+from raycp.observer.audit import Audit
 from raycp.observer.known_hosts import KnownHosts, own_names
+from raycp.observer.status_page import status_page
 from raycp.observer.view import View
+from raycp.protocol.control import Question
 from raycp.protocol.status import Check
+from raycp.protocol.substrate import LeaderAsk, MemberUnavailable
 
 log = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-_SECURITY = {
-    "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
-    "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "X-Frame-Options": "DENY",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-}
-
-
-def _json(value: Any, status: int = 200) -> web.Response:
-    return web.Response(body=msgspec.json.encode(value), status=status, content_type="application/json", headers=_SECURITY)
 
 
 def _checks(checks: list[Check], what: str, verbose: bool) -> web.Response:
@@ -48,12 +38,13 @@ def _checks(checks: list[Check], what: str, verbose: bool) -> web.Response:
     lines = []
     for check in checks:
         mark = "+" if check.ok else "-"
-        found = "ok" if check.ok else ("failed" if check.required else "failed, not required") + f": {check.reason}"
+        found = "ok" if check.ok else "failed" if check.required else "failed, not required"
+        found += f": {check.reason}" if check.reason or not check.ok else ""
         lines.append(f"[{mark}]{check.name} {found}")
     degraded = what == "readyz" and not all(c.ok for c in checks)
     verdict = ("passed, degraded" if degraded else "passed") if passed else "failed"
     text = "ok" if passed and not degraded and not verbose else "\n".join([*lines, f"{what} check {verdict}", ""])
-    return web.Response(text=text, status=200 if passed else 503, headers=_SECURITY)
+    return web.Response(text=text, status=200 if passed else 503, headers=SECURITY)
 
 
 @web.middleware
@@ -61,10 +52,10 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
     except web.HTTPException as refusal:
-        return _json({"error": refusal.reason, "path": request.path}, refusal.status)
+        return json_answer({"error": refusal.reason, "path": request.path}, refusal.status)
     except Exception as error:
         log.exception("the observer could not answer a request", extra={"path": request.path})
-        return _json({"error": f"{type(error).__name__}: {error}", "path": request.path}, 500)
+        return json_answer({"error": f"{type(error).__name__}: {error}", "path": request.path}, 500)
 
 
 def _hosts(known: KnownHosts) -> Middleware:
@@ -74,7 +65,7 @@ def _hosts(known: KnownHosts) -> Middleware:
         if known.knows(host):
             return await handler(request)
         error = "this observer has no such name: use its address, or add the name to spec.observer.hosts"
-        return _json({"error": error, "host": host}, 421)
+        return json_answer({"error": error, "host": host}, 421)
 
     return check
 
@@ -83,24 +74,30 @@ _SAFE = ("GET", "HEAD")
 _PROBES = ("/healthz", "/livez", "/readyz")
 
 
-def _rights(access: ObserverAccess) -> Middleware:
+LARGEST_BODY = 64 * 1024
+"""Bytes of a request's body."""
+
+
+def _rights(access: ObserverAccess, audit: Audit) -> Middleware:
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-        connection = request.transport.get_extra_info("ssl_object") if request.transport is not None else None
-        right = access.right(request.headers, connection.getpeercert() if connection is not None else None)
+        caller = caller_of(access, request)
+        right = caller.right
         if request.method not in _SAFE:
             if request.match_info.http_exception is not None:  # nothing of that name, or not by that method
                 return await handler(request)
-            if foreign_origin(request.headers):
-                return _json({"error": "a page of another server may not write here"}, 403)
-            if right < Right.WRITE:
-                error = "writing needs the token of spec.observer.tokens.write as a bearer token, or a certificate that may write"
-                return _json({"error": error}, 403)
+            if no_write := _no_write(request, access, right):
+                audit.refused(request.path, caller.name, request.remote or "", *no_write)
+                status, why = no_write
+                refusal = json_answer({"error": why}, status)
+                if status == 401:
+                    refusal.headers["WWW-Authenticate"] = 'Bearer realm="raycp"'
+                return refusal
         elif right < Right.READ:
             if request.path in _PROBES:
                 answer = await handler(request)
-                return web.Response(text="ok" if answer.status == 200 else "failed", status=answer.status, headers=_SECURITY)
-            refusal = _json({"error": "reading needs a token (spec.observer.tokens) or a client certificate"}, 401)
+                return web.Response(text="ok" if answer.status == 200 else "failed", status=answer.status, headers=SECURITY)
+            refusal = json_answer({"error": "reading needs a token (spec.observer.tokens) or a client certificate"}, 401)
             refusal.headers["WWW-Authenticate"] = 'Basic realm="raycp: any name, the token as password", charset="UTF-8"'
             return refusal
         return await handler(request)
@@ -108,17 +105,42 @@ def _rights(access: ObserverAccess) -> Middleware:
     return check
 
 
-def make_app(view: View, known: KnownHosts, access: ObserverAccess) -> web.Application:
-    """The aiohttp application; ``serve`` runs it."""
-    page = (resources.files("raycp.observer") / "status.html").read_bytes()
+def _no_write(request: web.Request, access: ObserverAccess, right: Right) -> tuple[int, str] | None:
+    """The status and the reason with which a write is refused; None where it is not."""
+    if why := forged(request.headers):
+        return 403, why
+    if right is Right.WRITE:
+        return None
+    if not access.writable:
+        return 403, "nobody may write here: set spec.observer.tokens.write, or spec.observer.clients.write"
+    what = "writing needs the token of spec.observer.tokens.write as a bearer token, or a certificate that may write"
+    return 401 if right is Right.NOTHING else 403, what
+
+
+async def no_leader(question: Question[Any], timeout: float) -> Any:
+    """Of a server that is no fleet's."""
+    raise MemberUnavailable("there is no leader")
+
+
+def make_app(
+    view: View,
+    known: KnownHosts,
+    access: ObserverAccess,
+    clock: Clock | None = None,
+    ask: LeaderAsk = no_leader,
+    audit: Audit | None = None,
+) -> web.Application:
+    """The aiohttp application; ``serve`` runs it. ``ask`` reaches the leader, ``audit`` keeps what it was asked for."""
+    page, clock = status_page(), clock or SystemClock()
+    audit = audit or Audit(clock)
 
     async def index(_: web.Request) -> web.Response:
-        return web.Response(body=page, content_type="text/html", charset="utf-8", headers=_SECURITY)
+        return web.Response(body=page, content_type="text/html", charset="utf-8", headers=SECURITY)
 
     async def metrics(request: web.Request) -> web.Response:
         accept, encodings = (",".join(request.headers.getall(name, [])) for name in ("Accept", "Accept-Encoding"))
         page = await view.metrics(accept, encodings, frozenset(request.query.getall("name[]", [])))
-        headers = {**_SECURITY, "Content-Type": page.content_type, "Vary": "Accept, Accept-Encoding"}
+        headers = {**SECURITY, "Content-Type": page.content_type, "Vary": "Accept, Accept-Encoding"}
         if page.encoding:
             headers["Content-Encoding"] = page.encoding
         return web.Response(body=page.body, headers=headers)
@@ -134,30 +156,30 @@ def make_app(view: View, known: KnownHosts, access: ObserverAccess) -> web.Appli
         namespace = "" if parts["namespace"] in ("-", "_") else parts["namespace"]
         found = await view.timeline(parts["cluster"], parts["kind"], namespace, parts["name"])
         if found is None:
-            return _json({"error": "no recent step of this object is known", "path": request.path}, 404)
-        return _json(found)
+            return json_answer({"error": "no recent step of this object is known", "path": request.path}, 404)
+        return json_answer(found)
 
     async def explain(request: web.Request) -> web.Response:
         found = await view.explain(request.match_info["namespace"], request.match_info["name"])
         if found is None:
-            return _json({"error": "the scheduler knows no such job", "path": request.path}, 404)
-        return _json(found)
+            return json_answer({"error": "the scheduler knows no such job", "path": request.path}, 404)
+        return json_answer(found)
 
     def listing(name: str, call: Callable[[], Awaitable[list[dict[str, Any]]]]) -> web.RouteDef:
         async def handler(_: web.Request) -> web.Response:
-            return _json({name: await call()})
+            return json_answer({name: await call()})
 
         return web.get(f"/api/v1/{name}", handler)
 
     async def status(_: web.Request) -> web.Response:
-        return _json(await view.status())
+        return json_answer(await view.status())
 
     async def errors(_: web.Request) -> web.Response:
-        return _json(await view.errors())
+        return json_answer(await view.errors())
 
     async def overview(_: web.Request) -> web.Response:
         """All that the status page shows, in one answer."""
-        return _json(
+        return json_answer(
             {
                 "status": await view.status(),
                 "verdict": await view.verdict(),
@@ -174,7 +196,8 @@ def make_app(view: View, known: KnownHosts, access: ObserverAccess) -> web.Appli
             }
         )
 
-    app = web.Application(middlewares=[_errors, _hosts(known), _rights(access)])
+    app = web.Application(middlewares=[_errors, _hosts(known), _rights(access, audit)], client_max_size=LARGEST_BODY)
+    app.add_routes(ActionRoutes(ask, clock, audit, access).routes())
     app.add_routes(
         [
             web.get("/", index),
@@ -224,12 +247,20 @@ ANYWHERE = ObserverSpec(port=0)
 """Any port of this host's own address, without access control."""
 
 
-async def serve(view: View, spec: ObserverSpec = ANYWHERE, clock: Clock | None = None, port: int | None = None) -> WebServer:
-    """Listen as ``spec`` says, or on ``port`` (0: any free one), until ``stop``. Raises ``OSError`` when the port is taken,
-    ``AccessError`` where its files can't be used."""
-    access = await asyncio.to_thread(ObserverAccess, spec, clock or SystemClock())
+async def serve(
+    view: View,
+    spec: ObserverSpec = ANYWHERE,
+    clock: Clock | None = None,
+    port: int | None = None,
+    ask: LeaderAsk = no_leader,
+    audit: Audit | None = None,
+) -> WebServer:
+    """Listen as ``spec`` says, or on ``port`` (0: any free one), until ``stop``; ``ask`` and ``audit`` as in ``make_app``. Raises
+    ``OSError`` when the port is taken, ``AccessError`` where its files can't be used."""
+    clock = clock or SystemClock()
+    access = await asyncio.to_thread(ObserverAccess, spec, clock)
     host = spec.host
-    app = make_app(view, KnownHosts([host, *spec.hosts, *await own_names()]), access)
+    app = make_app(view, KnownHosts([host, *spec.hosts, *await own_names()]), access, clock, ask, audit)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     site = web.TCPSite(runner, host, spec.port if port is None else port, reuse_address=True, ssl_context=access.tls)

@@ -1,7 +1,7 @@
 """What the members of a fleet exchange; leader, shard, worker and observer meet here only.
 
 - ``members``, ``revisions``, ``nodes``: names of actors (role, place, generation), the two revisions of a fleet, Ray's nodes;
-- ``plan``: the fleet as the leader sends it to all of them;
+- ``plan``: the fleet as the leader sends it to all of them; ``amendments``: changes of its document that need nobody's files;
 - ``report``: a member's state as it reports it; ``status``: the fleet's state, which ``status_builder`` makes of all
   reports;
 - ``control``: questions and answers by actor call; ``substrate``: where members live and how they are asked;

@@ -28,6 +28,7 @@ NOTES = ACCUSED | {
     ProblemCode.CLOCK,
     ProblemCode.KUBECONFIG_NOT_WRITTEN,
     ProblemCode.DRAIN,
+    ProblemCode.PAUSED,
     ProblemCode.PLACEMENT,
     ProblemCode.LEADER_SILENT,
     ProblemCode.TRACES_NOT_EXPORTED,
@@ -146,8 +147,8 @@ class LeaderStatus(msgspec.Struct, rename="camel", kw_only=True):
 
 class FleetClusterStatus(msgspec.Struct, rename="camel", kw_only=True):
     """A cluster as its shard sees it. ``lag_seconds`` is the age of the newest sign of life of its oldest watch; ``closed`` why no
-    new Pods of jobs are placed there (``drained``, ``unschedulable``, or empty); ``embedded`` the member that runs an embedded
-    cluster."""
+    new Pods of jobs are placed there (``drained``, ``unschedulable``, or empty); ``paused``: none of its objects is reconciled, as
+    the fleet document says; ``embedded`` the member that runs an embedded cluster."""
 
     name: str
     role: str = ""
@@ -161,6 +162,7 @@ class FleetClusterStatus(msgspec.Struct, rename="camel", kw_only=True):
     version: str = ""
     breaker: str = ""
     closed: str = ""
+    paused: bool = False
     reason: str = "no shard has reported on it yet"
     kubeconfig: str = ""
     embedded: MemberStatus | msgspec.UnsetType = msgspec.UNSET
@@ -178,13 +180,14 @@ class LaneStatus(msgspec.Struct, rename="camel", kw_only=True):
 
 
 class ControllerStatus(msgspec.Struct, rename="camel", kw_only=True):
-    """A controller and the clusters that it runs for."""
+    """A controller and the clusters that it runs for. ``paused``: it reconciles nothing, as the fleet document says."""
 
     name: str
     kind: str = ""
     on: str = ""
     clusters: list[str] = []
     use: str = ""
+    paused: bool = False
 
 
 class PoolStatus(msgspec.Struct, rename="camel", kw_only=True):
@@ -270,7 +273,7 @@ class FleetStatus(msgspec.Struct, rename="camel", kw_only=True):
 
 
 class Check(msgspec.Struct, frozen=True):
-    """One condition of health or readiness, with the reason when it does not hold.
+    """One condition of health or readiness, with the reason when it does not hold, or what is to be known though it does.
 
     ``required=False``: shown, and a reason to call the fleet degraded (a cluster that is down).
     """
@@ -309,7 +312,7 @@ def readiness(status: FleetStatus) -> Readiness:
     standby_fleet = status.following is not msgspec.UNSET
     apart = NOTES if standby_fleet else NOTES | {ProblemCode.LEADERSHIP, ProblemCode.SUPERSEDED}  # among the leader's reasons
     degrading = [problem for problem in status.found if problem.code not in apart]
-    shown = [*_silence(status), *_cluster_checks(status)]
+    shown = [*_silence(status), *_cluster_checks(status), *_pauses(status)]
     silent = {"leader-reports": [check.reason for check in shown if check.name == "leader-reports"]}
     named = {problem.owner.cluster for problem in degrading}
     clusters = [f"cluster {row.name}: {row.reason}" for row in status.clusters if not row.synced and row.name not in named]
@@ -419,6 +422,12 @@ def _cluster_checks(status: FleetStatus) -> list[Check]:
         Check(f"cluster-{cluster.name}", cluster.synced, "" if cluster.synced else cluster.reason, required=False)
         for cluster in status.clusters
     ]
+
+
+def _pauses(status: FleetStatus) -> list[Check]:
+    """A pause is wanted: it is told, and degrades nothing."""
+    paused = [str(problem.owner) for problem in status.found if problem.code is ProblemCode.PAUSED]
+    return [Check("paused", True, ", ".join(paused[:_MOST]), required=False)] if paused else []
 
 
 def _reasons(*members: MemberStatus) -> list[str]:

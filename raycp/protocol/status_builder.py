@@ -10,9 +10,10 @@ from typing import Any, Protocol
 
 from msgspec import UNSET
 
-from raycp.base.problems import FleetProblem, ProblemCode, ProblemOwner, of_member
+from raycp.base.problems import FleetProblem, ProblemCode, ProblemOwner, Subject, of_member
 from raycp.config import TIERS
 from raycp.config.clusters import ClusterSpec
+from raycp.config.pauses import PausedSpec
 from raycp.leadership.epoch import Leadership
 from raycp.leadership.locks import Waiting
 from raycp.leadership.switches import Switch
@@ -80,7 +81,7 @@ def fleet_status(
     plan. ``leadership`` is None until the hub records it; ``uptime`` is the leader's, in seconds, and ``release`` its raycp's."""
     if plan is None:
         return with_readiness(FleetStatus(problems=list(problems), reasons=list(reasons), release=release))
-    watcher = _watcher(plan)
+    watcher, paused = _watcher(plan), plan.fleet.doc.spec.paused
     reports = [known.report for slot, known in members.items() if slot.role is watcher]
     standbys = [_standby(plan, slot, members) for slot in sorted(wanted) if slot.role is Role.STANDBY]
     return with_readiness(
@@ -104,7 +105,9 @@ def fleet_status(
                 {tier: plan.fleet.doc.spec.tiers.of(tier).share for tier in TIERS},
             ),
             controllers=[
-                ControllerStatus(name=c.name, kind=c.kind, on=c.on, clusters=list(c.clusters), use=c.use)
+                ControllerStatus(
+                    name=c.name, kind=c.kind, on=c.on, clusters=list(c.clusters), use=c.use, paused=c.name in paused.controllers
+                )
                 for c in plan.fleet.controllers
             ],
             problems=all_problems(problems, members),
@@ -195,6 +198,16 @@ def suspects_of(reports: Iterable[Report]) -> list[SuspectStatus]:
         for row in report.suspects
     ]
     return sorted(rows, key=lambda row: (not row.convicted, -row.since))
+
+
+def paused_problems(plan: Plan | None) -> dict[Subject, str]:
+    """What a user should know of the fleet's pauses: nobody else says why nothing happens there."""
+    paused = plan.fleet.doc.spec.paused if plan is not None else PausedSpec()
+    what = "paused: no reconcile is begun, and what is due waits for `raycp resume"
+    clusters = {(ProblemCode.PAUSED, ProblemOwner(cluster=name)): f"{what} --cluster {name}`" for name in paused.clusters}
+    return clusters | {
+        (ProblemCode.PAUSED, ProblemOwner(controller=name)): f"{what} --controller {name}`" for name in paused.controllers
+    }
 
 
 def suspect_problems(slot: Slot, report: Report) -> list[FleetProblem]:
@@ -312,6 +325,7 @@ def _clusters(plan: Plan, wanted: Collection[Slot], members: KnownMembers) -> li
                 labels=cluster.labels,
                 shard=cluster.shard,
                 closed=_closed(of_file[cluster.name]),
+                paused=cluster.name in plan.fleet.doc.spec.paused.clusters,
                 kubeconfig=embedded.report.extra.get("kubeconfig", "") if embedded is not None else "",
                 embedded=MemberStatus(**member_fields(slot, embedded, plan.version)) if slot in wanted else UNSET,
                 **(cluster_fields(report) if report is not None else {}),

@@ -51,6 +51,10 @@ def why(entry: Entry, lane: Lane, holds: Iterable[str], now: float) -> Why:
 
 def _obstacle(entry: Entry, lane: Lane) -> str:
     gate = entry.leaf.full if entry.leaf is not None else None
+    if isinstance(gate, ClusterLoad) and gate.paused:
+        return f"cluster {gate.name} to be resumed: it is paused"
+    if isinstance(gate, ControllerLoad) and gate.limit == 0:
+        return f"controller {gate.name} to be resumed: it is paused"
     if isinstance(gate, ClusterLoad):
         reason = f" ({gate.why})" if gate.why else ""
         return f"cluster {gate.name}: {gate.in_flight} in flight, limit {gate.limit:g}{reason}"

@@ -37,15 +37,16 @@ E = TypeVar("E", bound=Placed)
 class ClusterLoad(RingGate):
     """What is in flight in one cluster, over all lanes, and how much may be.
 
-    ``override``: the limit that the shard set beside the policy's, and ``why``.
+    ``override``: the limit that the shard set beside the policy's, and ``why``; ``paused``: the policy's is 0.
     """
 
-    __slots__ = ("name", "override", "parked", "why")
+    __slots__ = ("name", "override", "parked", "paused", "why")
 
     def __init__(self, name: str, limit: float) -> None:
         super().__init__(limit)
         self.name = name
         self.override: int | None = None
+        self.paused = False
         self.why = ""
         self.parked: list[ClusterNode[Any]] = []
 

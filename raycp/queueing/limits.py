@@ -5,6 +5,9 @@ import math
 from raycp.queueing.fair import ClusterLoad, ControllerLoad
 from raycp.queueing.policy import QueuePolicy
 
+PAUSED = "paused"
+"""Why nothing of a cluster is handed out which the policy pauses."""
+
 
 class Limits:
     """Clusters and controllers that have been seen, by name."""
@@ -21,13 +24,14 @@ class Limits:
         found = self.clusters.get(name)
         if found is None:
             found = self.clusters[name] = ClusterLoad(name, self._of_cluster(name))
+            found.paused = name in self._policy.paused_clusters
         return found
 
     def controller(self, name: str) -> ControllerLoad:
         """The controller, new with its policy's concurrency."""
         found = self.controllers.get(name)
         if found is None:
-            found = self.controllers[name] = ControllerLoad(name, self._policy.concurrency.get(name, math.inf))
+            found = self.controllers[name] = ControllerLoad(name, self._of_controller(name))
         return found
 
     def override(self, name: str, in_flight: int | None, why: str) -> None:
@@ -42,19 +46,25 @@ class Limits:
         for cluster in self.clusters.values():
             self._apply(cluster)
         for controller in self.controllers.values():
-            controller.limit = policy.concurrency.get(controller.name, math.inf)
+            controller.limit = self._of_controller(controller.name)
             controller.all_in()
 
     def blocked(self) -> dict[str, str]:
         """Clusters of which nothing may be in flight, and why."""
-        return {name: cluster.why for name, cluster in self.clusters.items() if cluster.limit == 0}
+        return {name: PAUSED if cluster.paused else cluster.why for name, cluster in self.clusters.items() if cluster.limit == 0}
 
     def _apply(self, cluster: ClusterLoad) -> None:
         limit = self._of_cluster(cluster.name)
+        cluster.paused = cluster.name in self._policy.paused_clusters
         cluster.limit = limit if cluster.override is None else min(cluster.override, limit)
         if cluster.in_flight < cluster.limit:
             cluster.step_in()
 
+    def _of_controller(self, name: str) -> float:
+        return 0 if name in self._policy.paused_controllers else self._policy.concurrency.get(name, math.inf)
+
     def _of_cluster(self, name: str) -> float:
+        if name in self._policy.paused_clusters:
+            return 0
         limit = self._policy.cluster_limits.get(name, self._policy.cluster_in_flight)
         return math.inf if limit is None else limit

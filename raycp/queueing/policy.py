@@ -6,6 +6,7 @@ from random import Random
 import msgspec
 
 from raycp.config.controllers import ControllerSpec
+from raycp.config.pauses import PausedSpec
 from raycp.config.tiers import TIERS, TiersSpec
 
 
@@ -45,7 +46,8 @@ class QueuePolicy(msgspec.Struct, frozen=True):
     """``lanes`` from most to least urgent; the last is the background lane. ``default``: the lane of unknown tiers.
 
     ``concurrency`` and ``backoffs`` are per controller; ``cluster_in_flight`` is how many keys of one cluster may be
-    handed out at once (None: no limit), ``cluster_limits`` the same for single clusters. ``retry_share``: the most of
+    handed out at once (None: no limit), ``cluster_limits`` the same for single clusters; of ``paused_clusters`` and
+    ``paused_controllers`` nothing is handed out. ``retry_share``: the most of
     a lane's slots that retries may take. ``headroom``: the share of all slots that namespaces with a backlog leave free
     while others, that have none, come and go.
     """
@@ -57,6 +59,8 @@ class QueuePolicy(msgspec.Struct, frozen=True):
     concurrency: Mapping[str, int] = {}
     cluster_in_flight: int | None = None
     cluster_limits: Mapping[str, int] = {}
+    paused_clusters: frozenset[str] = frozenset()
+    paused_controllers: frozenset[str] = frozenset()
     retry_share: float = 0.25
     headroom: float = 1 / 6
     slots: int = 32
@@ -82,6 +86,7 @@ class QueuePolicy(msgspec.Struct, frozen=True):
         controllers: Mapping[str, ControllerSpec],
         cluster_limits: Mapping[str, int] | None = None,
         slots: int = 32,
+        paused: PausedSpec = PausedSpec(),  # noqa: B008 - never changed
     ) -> "QueuePolicy":
         """The policy that a fleet file says. ``controllers`` by name; ``cluster_limits``: keys in flight per
         cluster."""
@@ -91,5 +96,7 @@ class QueuePolicy(msgspec.Struct, frozen=True):
             backoffs={name: KeyBackoff(spec.retry.min, spec.retry.max, spec.retry.jitter) for name, spec in controllers.items()},
             concurrency={name: spec.concurrency for name, spec in controllers.items() if spec.concurrency is not None},
             cluster_limits=dict(cluster_limits or {}),
+            paused_clusters=frozenset(paused.clusters),
+            paused_controllers=frozenset(paused.controllers),
             slots=slots,
         )

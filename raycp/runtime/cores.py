@@ -34,7 +34,7 @@ def make_core(member: Member, namespace: str, recorder: FlightRecorder) -> Any:
         return _leader(namespace, node_id, recorder)
     module, name = _CORES[member.role].split(":")
     make = getattr(importlib.import_module(module), name)
-    parts: dict[str, Any] = {"ask": leader_ask(namespace)} if member.role in (Role.SHARD, Role.STANDBY, Role.WORKER) else {}
+    parts: dict[str, Any] = {"ask": leader_ask(namespace)} if member.role is not Role.EMBEDDED else {}
     if member.role in (Role.SHARD, Role.STANDBY) and (queue := queue_factory(os.environ.get(QUEUE, ""))) is not None:
         parts["queue"] = queue
     if member.role is Role.WORKER:

@@ -6,7 +6,7 @@
   key's state: queue entry, SLI clock, watermark exception, reconciled version, timeline, and in ``notes`` what its last reconcile
   found; ``handouts`` are the open ones; ``resyncs`` adds periodic resyncs;
 - other inputs of a key (law 13): ``watches`` leads from an object that reconciles read to their keys, ``inputs`` from a cluster,
-  the fleet file or new code; ``fanout`` paces what concerns many keys;
+  the fleet file or new code, ``key_requests`` from a person; ``fanout`` paces what concerns many keys;
 - hand-outs: ``dispatcher`` gives queued keys to workers with credit (``handouts``), as the tasks that ``tasks`` makes and sends;
   ``own_writes`` folds a reconcile's writes into the cache before its key is released; ``rollcall`` finds dead workers and delays a
   new primary's first hand-out until every worker has reported (``long_hello``); ``silence`` finds blocked ones; ``handout_audit``

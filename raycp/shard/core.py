@@ -29,18 +29,8 @@ from raycp.metrics import HandoutMetrics, Metrics, ReflectorMetrics, SliMetrics,
 from raycp.metrics.recorder import FlightRecorder
 from raycp.metrics.traces import TraceExport
 from raycp.protocol.channels import Hold
-from raycp.protocol.control import ControlError, ErrorCode, FollowTo, Question, ReadCache, Release, Resume
-from raycp.protocol.frames import (
-    CallOutcome,
-    Hello,
-    Message,
-    Read,
-    Refusal,
-    RefusalCode,
-    Reply,
-    TimelineQuery,
-    TokenRequest,
-)
+from raycp.protocol.control import ControlError, ErrorCode, FollowTo, MakeDue, Question, ReadCache, Release, Resume
+from raycp.protocol.frames import CallOutcome, Hello, Message, Read, Refusal, RefusalCode, Reply, TimelineQuery, TokenRequest
 from raycp.protocol.members import Member, Role
 from raycp.protocol.plan import Plan
 from raycp.protocol.report import Report
@@ -63,6 +53,7 @@ from raycp.shard.handover import QueueRelease, follow
 from raycp.shard.hub_jobs import HubJobCache
 from raycp.shard.identity import ShardIdentity
 from raycp.shard.inputs import Inputs
+from raycp.shard.key_requests import KeyRequests
 from raycp.shard.large_keys import LargeKeys
 from raycp.shard.ledger import Ledger
 from raycp.shard.long_hello import LongHello
@@ -133,6 +124,7 @@ class ShardCore(MemberCore):
         self.inputs = self.wakes.receiver = Inputs(
             self.loops, self.routes, self.caches, self.ledger, self.events, fanout, self.wakes
         )
+        self.requests = KeyRequests(self.routes, self.caches, self.ledger, self.events)
         self.writes = OwnWrites(self.shard, clock, self.caches, self.events.handle)
         self.rests = ReadPages(clock)
         tasks = TaskMaker(self.identity, self.routes, self.caches, self.ledger, watches, self.rests)
@@ -216,6 +208,7 @@ class ShardCore(MemberCore):
         self.wakes.update(plan)
         self.hosting.update(plan)
         self.rollcall.update(plan)
+        self.dispatcher.dispatch_soon()  # what was paused or had no room
 
     async def _take(self, plan: Plan, before: Plan | None) -> None:
         """Take over the tables, limits and watched clusters of ``plan``."""
@@ -225,7 +218,7 @@ class ShardCore(MemberCore):
         self.routes.update(plan, clusters)
         specs = {controller.name: doc.spec.controllers[controller.spec] for controller in plan.fleet.controllers}
         limits = in_flight_limits(plan, clusters)
-        self.queue.set_policy(QueuePolicy.of(doc.spec.tiers, specs, limits, slots=doc.spec.workers.slots))
+        self.queue.set_policy(QueuePolicy.of(doc.spec.tiers, specs, limits, slots=doc.spec.workers.slots, paused=doc.spec.paused))
         objectives = Objectives.compile(doc.spec.slo)
         self.ledger.clocks.set_objectives(objectives)
         self.tracker.set_objectives(objectives)
@@ -404,14 +397,16 @@ class ShardCore(MemberCore):
 
     async def extra(self, question: Question[Any]) -> Any:
         match question:
+            case Release() | MakeDue() if self.standby is not None or not self.identity.term:
+                raise ControlError(ErrorCode.NOT_PRIMARY, "this process is not the primary of its shard")
             case Release():
-                if self.standby is not None or not self.identity.term:
-                    raise ControlError(ErrorCode.NOT_PRIMARY, "this process is not the primary of its shard")
                 return await self.release.run(question)
             case FollowTo(seq):
                 return await follow(self.standby, self.clock, seq) if self.standby is not None else None
             case Resume():
                 return self.pause.end()
+            case MakeDue():
+                return self.requests.make_due(question)
             case ReadCache():
                 return answer_cache(self.caches, question)
         return await super().extra(question)

@@ -55,12 +55,14 @@ class HubJobCache:
         self._permits = permits
         self._events = events
         self._clock = clock
+        self.paused = False
+        """Whether the fleet leaves its jobs alone."""
 
     @property
     def writable(self) -> bool:
         """See ``HubJobs``."""
         identity = self._identity
-        if self._routes.hub not in self._caches:
+        if self.paused or self._routes.hub not in self._caches:
             return False
         return identity.primary and self._permits.covers(identity.shard, identity.epoch, identity.term)
 
@@ -161,7 +163,7 @@ class HubJobCache:
     def _stamp(self) -> WriteStamp:
         identity = self._identity
         if not self.writable:
-            raise Fenced("the scheduler's permit to write has ended")
+            raise Fenced("the scheduler is paused" if self.paused else "the scheduler's permit to write has ended")
         left = self._permits.left()
         headers = {
             "X-Raycp-Epoch": str(identity.epoch),

@@ -77,6 +77,7 @@ class SchedulerHost:
         self._plan = plan
         self.reports.update(plan)
         hub = self._routes.hub
+        self.hub.paused = jobs_paused(plan)
         self._hosts = hub in self._caches and any(kind == JOBS for kind in self._routes.kind_of.values())
         if not self._running:
             self._running = True
@@ -167,6 +168,13 @@ class SchedulerHost:
         if known is not None:
             summary, reachable, reason = self._told.get(name, (None, False, "its capacity is not known yet"))
             self.scheduler.set_cluster(candidate(*known, reachable, reason), summary)
+
+
+def jobs_paused(plan: Plan) -> bool:
+    """Whether no job is reconciled: the hub is paused, or each controller of jobs is."""
+    paused = plan.fleet.doc.spec.paused
+    controllers = {each.name for each in plan.fleet.controllers if each.kind == str(JOBS)}
+    return plan.fleet.doc.hub.name in paused.clusters or (bool(controllers) and controllers <= set(paused.controllers))
 
 
 def taken(change: CapacityChanged) -> tuple[CapacitySummary | None, bool, str]:

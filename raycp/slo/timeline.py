@@ -52,6 +52,7 @@ MEANINGS = {
     "suspected": "may end the process of its worker, and runs alone",
     "convicted": "has ended the process of a worker, and runs alone after its backoff",
     "cleared": "is suspected no longer",
+    "requested": "a person asked for a reconcile",
     "fenced": "a write was refused because its epoch, term or permit had ended",
 }
 

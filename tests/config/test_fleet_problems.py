@@ -121,6 +121,13 @@ def test_fields(spec: str, path: str, message: str, remedy: str) -> None:
 
 TWO = "  clusters: [{name: a, role: hub, embedded: {}}, {name: b, labels: {region: east}, %s}]\n"
 CROSS = [
+    (ONE + RUNS + "  paused: {clusters: [b]}\n", "spec.paused.clusters[0]", "is no cluster of this fleet"),
+    (ONE + RUNS + "  paused: {clusters: [a, a]}\n", "spec.paused.clusters[1]", "is named twice"),
+    (
+        ONE + "  controllers: [{use: m, name: echo}]\n  paused: {controllers: [ecko]}\n",
+        "spec.paused.controllers[0]",
+        "is no controller of this fleet",
+    ),
     (
         "  clusters: [{name: a, role: hub, embedded: {}}, {name: a, embedded: {}}]\n" + RUNS,
         "spec.clusters[1].name",

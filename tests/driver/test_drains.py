@@ -4,7 +4,7 @@ import argparse
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import pytest
@@ -15,10 +15,12 @@ from raycp.cli.drain import vacate
 from raycp.cli.sweep import confirm, held_in, lines
 from raycp.config import FleetDoc
 from raycp.controllers.batchjob.sweeper import CONFIRMED, NAME, RECORD
-from raycp.driver.drains import JobPresence, drain, drained, jobs_in
+from raycp.driver.drains import JobPresence, drain, jobs_in
 from raycp.kube import ClusterClient
-from raycp.protocol.plan import Fleet, Plan
+from raycp.protocol.amendments import with_drain
+from raycp.protocol.control import Question
 
+A = TypeVar("A")
 BATCHJOB = ["raycp.controllers.batchjob"]
 JOBS = "batchjobs.batch.raycp.io"
 CRDS = "customresourcedefinitions.apiextensions.k8s.io"
@@ -29,14 +31,12 @@ class InThisProcess:
 
     def __init__(self, fleet: Led) -> None:
         self.fleet = fleet
-        self.applied = 0
+        self.changed: list[bool] = []
 
-    async def plan(self) -> Plan | None:
-        return self.fleet.leader.plan
-
-    async def apply(self, fleet: Fleet) -> None:
-        self.applied += 1
-        await self.fleet.leader.apply(fleet)
+    async def ask(self, question: Question[A]) -> A:
+        found = await self.fleet.leader.ask(question)
+        self.changed.append(found.changed)
+        return found  # type: ignore[no-any-return]
 
 
 def doc_of(*clusters: str) -> FleetDoc:
@@ -95,12 +95,12 @@ async def test_the_jobs_of_a_drained_cluster_move_and_those_bound_to_it_stay(fle
         before = {(each.job, each.cluster, each.pods) for each in await jobs_in(hub, ["east"])}
         assert before == {("default/moves", "east", 4), ("default/bound", "east", 1)}
         client = InThisProcess(fleet)
-        assert await drain(client, fleet_of, hub, ["east"], CLOCK, 30.0, progress) == []
+        assert await drain(client, hub, ["east"], CLOCK, 30.0, progress) == []
         assert ["default/bound"] in [[each.job for each in left] for left in said], "it stays until it ends"
         assert len(pods(fleet, "west")) == 4
         assert status(fleet, "moves").get("failed", 0) == 0
-        assert await drain(client, fleet_of, hub, ["east"], CLOCK, 0.0, progress) == []
-        assert client.applied == 1, "a drained cluster is not applied again"
+        assert await drain(client, hub, ["east"], CLOCK, 0.0, progress) == []
+        assert client.changed == [True, False], "a drained cluster is not drained again"
     finally:
         await hub.close()
     await submit(fleet, "later", parallelism=2, completions=2)
@@ -119,15 +119,15 @@ async def test_before_a_cluster_leaves_it_is_said_which_jobs_have_pods_there(
         ({"dry_run": False, "drain_timeout": 1.0}, ["west"], True, "no job has Pods in west"),
     ):
         args = argparse.Namespace(config=tmp_path / "fleet.yaml", **options)
-        assert await asyncio.to_thread(vacate, args, client, plan, names, []) == vacated
+        assert await asyncio.to_thread(vacate, args, client, plan, names) == vacated
         assert shown in capsys.readouterr().out
-    assert client.applied == 0
+    assert not client.changed
 
 
 def test_only_the_named_clusters_are_drained() -> None:
-    made = drained(doc_of("east", "west"), ["east"])
-    assert {row.name: row.drain for row in made.spec.clusters} == {"hub": False, "east": True, "west": False}
-    assert not any(row.drain for row in drained(made, ["east"], drain=False).spec.clusters)
+    made = with_drain(fleet_of(doc_of("east", "west")), ["east"], drained=True)
+    assert {row.name: row.drain for row in made.doc.spec.clusters} == {"hub": False, "east": True, "west": False}
+    assert not any(row.drain for row in with_drain(made, ["east"], drained=False).doc.spec.clusters)
 
 
 async def test_what_the_sweeper_holds_is_shown_and_confirmed_by_the_command(fleet: Led) -> None:

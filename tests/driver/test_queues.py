@@ -13,6 +13,7 @@ from sabotage import first_runs_raise
 from raycp.base.loop_names import LoopName
 from raycp.config import FleetDoc
 from raycp.config.embedded import FaultSpec
+from raycp.protocol.control import SetPause
 from raycp.protocol.members import Role
 from raycp.sdk import conditions
 
@@ -95,6 +96,24 @@ async def test_a_gang_spans_the_clusters_that_have_room(fleet: Led) -> None:
     assert found is not None
     assert (found["status"], found["reason"]) == ("False", "NoRoom")
     assert pods(fleet, "late") == {}
+
+
+@pytest.mark.parametrize("names", [(["hub"], []), ([], ["batchjob"])])
+async def test_while_no_job_is_reconciled_none_is_admitted(fleet: Led, names: tuple[list[str], list[str]]) -> None:
+    await queue(fleet, "batch", 100, namespaces=["default"])
+    await submit(fleet, "before")
+    await until(lambda: sum(pods(fleet, "before").values()) == 1)
+    paused = await fleet.leader.ask(SetPause(True, *names))
+    await fleet.ready(paused.generation)
+    await submit(fleet, "meanwhile")
+    (shard,) = fleet.substrate.living(Role.SHARD)
+    assert not shard.hosting.hub.writable
+    await until(lambda: not shard.hosting.scheduler.ready, what="the scheduler's term ends")
+    await until(lambda: any(saved.key.name == "meanwhile" for saved in shard.queue.snapshot()))
+    assert not status(fleet, "meanwhile")
+    await fleet.leader.ask(SetPause(False, *names))
+    await until(lambda: sum(pods(fleet, "meanwhile").values()) == 1)
+    assert sum(pods(fleet, "before").values()) == 1
 
 
 async def test_a_lender_takes_its_quota_back_by_preemption(fleet: Led) -> None:

@@ -19,7 +19,7 @@ from raycp.cli import main as cli
 from raycp.cli.observer_access import CA, CERT, KEY, TOKEN_FILE, use_files_of
 from raycp.config.observer import ObserverSpec
 from raycp.embedded.tls import Authority
-from raycp.observer.access import LOOK_EVERY, AccessError, ObserverAccess, Right
+from raycp.observer.access import LOOK_EVERY, WRITE_HEADER, AccessError, Caller, ObserverAccess, Right
 from raycp.observer.http_server import HttpServer
 from raycp.observer.known_hosts import KnownHosts
 from raycp.observer.web import make_app, serve
@@ -89,15 +89,17 @@ def test_rights_by_token_and_certificate(files: Files) -> None:
         Right.WRITE: [bearer(WRITE)],
     }
     for right, headers in rights.items():
-        assert [access.right(each, None) for each in headers] == [right] * len(headers)
-    assert [access.right({}, shown(name)) for name in ("ann", "ops")] == [Right.READ, Right.WRITE]
-    assert access.right(bearer(WRITE), shown("ann")) is Right.WRITE
-    assert access.right({}, {}) is Right.NOTHING
+        assert [access.caller(each, None).right for each in headers] == [right] * len(headers)
+    assert [access.caller({}, shown(name)).right for name in ("ann", "ops")] == [Right.READ, Right.WRITE]
+    assert access.caller(bearer(WRITE), shown("ann")).right is Right.WRITE
+    assert access.caller({}, {}).right is Right.NOTHING
+    named = [access.caller(bearer(WRITE), None), access.caller({}, shown("ops")), access.caller(bearer(READ), shown("ops"))]
+    assert named == [Caller(Right.WRITE, "write token"), *[Caller(Right.WRITE, "certificate ops")] * 2]
 
 
 def test_without_any_of_them_all_may_read_and_nobody_may_write(files: Files) -> None:
     access = ObserverAccess(spec(), VirtualClock())
-    assert [access.right(each, None) for each in ({}, bearer(WRITE))] == [Right.READ] * 2
+    assert [access.caller(each, None).right for each in ({}, bearer(WRITE))] == [Right.READ] * 2
     assert access.tls is None
 
 
@@ -106,14 +108,15 @@ async def test_files_that_change_are_read_again_and_unfit_ones_change_nothing(fi
     access = ObserverAccess(spec(tokens=files.tokens), clock)
     files.file("read", "another-0123456789")
     await clock.advance(LOOK_EVERY)
-    assert (access.right(bearer("another-0123456789"), None), access.right(bearer(READ), None)) == (Right.READ, Right.NOTHING)
+    rights = [access.caller(bearer(each), None).right for each in ("another-0123456789", READ)]
+    assert rights == [Right.READ, Right.NOTHING]
     files.file("read", "short")
     await clock.advance(LOOK_EVERY)
-    assert access.right(bearer("another-0123456789"), None) is Right.READ
-    assert access.right(bearer("short"), None) is Right.NOTHING
+    assert access.caller(bearer("another-0123456789"), None).right is Right.READ
+    assert access.caller(bearer("short"), None).right is Right.NOTHING
     files.remove("read")
     await clock.advance(LOOK_EVERY)
-    assert access.right(bearer(WRITE), None) is Right.WRITE
+    assert access.caller(bearer(WRITE), None).right is Right.WRITE
 
 
 @pytest.mark.parametrize(
@@ -172,12 +175,16 @@ async def test_writes_need_their_own_right_and_no_page_of_others_has_it(files: F
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     url = f"http://127.0.0.1:{runner.addresses[0][1]}"
     async with aiohttp.ClientSession(url) as session:
-        expected = [({}, 403), (bearer(READ), 403), (basic(WRITE), 403), (bearer(WRITE), 200),
+        expected = [({}, 401), (bearer("x"), 401), (bearer(READ), 403), (basic(WRITE), 403), (bearer(WRITE), 200),
                     ({**bearer(WRITE), "Origin": url}, 200), ({**bearer(WRITE), "Origin": "https://evil.example"}, 403),
-                    ({**bearer(WRITE), "Origin": "null"}, 403)]  # fmt: skip
+                    ({**bearer(WRITE), "Origin": "null"}, 403), ({**bearer(WRITE), "Sec-Fetch-Site": "same-origin"}, 200),
+                    *(({**bearer(WRITE), "Sec-Fetch-Site": site}, 403) for site in ("cross-site", "none"))]  # fmt: skip
         for headers, status in expected:
-            async with session.post("/api/v1/write", headers=headers) as answer:
+            async with session.post("/api/v1/write", headers={**headers, WRITE_HEADER: "x"}) as answer:
                 assert (headers, answer.status) == (headers, status)
+                assert (status == 401) == ("WWW-Authenticate" in answer.headers)
+        async with session.post("/api/v1/write", headers=bearer(WRITE)) as answer:
+            assert (answer.status, WRITE_HEADER in (await answer.json())["error"]) == (403, True), "no page of others can send it"
     await runner.cleanup()
 
 

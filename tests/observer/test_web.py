@@ -122,6 +122,11 @@ async def test_health_and_readiness_as_a_kube_apiserver(site: Site) -> None:
         assert (await answer.text()).splitlines() == [
             "[+]leader ok", "[-]informers-east failed, not required: cluster is down", "readyz check passed, degraded",
         ]  # fmt: skip
+    view.checks[1] = Check("paused", True, "cluster east", required=False)
+    async with session.get("/readyz") as answer:
+        assert (answer.status, await answer.text()) == (200, "ok")
+    async with session.get("/readyz?verbose") as answer:
+        assert "[+]paused ok: cluster east" in await answer.text()
 
 
 async def test_the_json_lists(site: Site) -> None:

@@ -243,3 +243,12 @@ def test_a_cluster_that_gets_no_new_pods_says_so() -> None:
         ("west", "unschedulable"),
         ("south", ""),
     ]
+
+
+def test_a_pause_is_told_and_degrades_nothing() -> None:
+    owner = ProblemOwner(cluster="east")
+    found = readiness(msgspec.structs.replace(whole(), problems=[problem(ProblemCode.PAUSED, "paused", owner)]))
+    assert (found.state, found.reasons) == (READY, ())
+    (told,) = [check for check in found.checks if check.name == "paused"]
+    assert (told.ok, told.required, told.reason) == (True, False, "cluster east")
+    assert "paused" not in [check.name for check in readiness(whole()).checks]

@@ -3,6 +3,7 @@
 import math
 import time
 from random import Random
+from typing import Any
 
 import pytest
 from hand_clock import HandClock
@@ -80,6 +81,42 @@ def test_blocked_keys_are_neither_handed_out_nor_due():
     queue.add(key(), tier="standard")
     assert (queue.pull("w", 1), queue.ready, queue.next_due()) == ([], 1, math.inf)
     queue.limit_cluster("c", 1, "probing")
+    assert len(queue.pull("w", 5)) == 1
+
+
+@pytest.mark.parametrize("paused", [{"paused_clusters": frozenset({"c"})}, {"paused_controllers": frozenset({"k"})}])
+def test_what_is_paused_waits_and_harms_no_others(paused: dict[str, Any]):
+    queue, clock = fresh()
+    running = [key("runs", controller=name, cluster=cluster) for name, cluster in (("k", "c"), ("other", "free"))]
+    for each in running:
+        queue.add(each, tier="standard")
+    assert len(queue.pull("w", 9)) == 2
+    queue.set_policy(QueuePolicy(**paused))
+    queue.limit_cluster("c", None)  # the guard goes on setting its limits
+    waiting = [key(f"{number}", namespace=f"n{number % 3}") for number in range(9)]
+    for each in [*waiting, key("free", controller="other", cluster="free")]:
+        queue.add(each, tier="standard")
+    clock.time += 100.0
+    assert [item.key.name for item in queue.pull("w", 99)] == ["free"]
+    assert queue.done("w", running[0]), "what runs ends"
+    queue.add(running[0], tier="critical")
+    assert queue.pull("w", 99) == []
+    assert queue.oldest_ready() == dict.fromkeys(queue.oldest_ready(), 0.0), "no lane starves by it"
+    why = queue.why(waiting[0])
+    assert why is not None
+    assert why.waits_for in ("cluster c to be resumed: it is paused", "controller k to be resumed: it is paused")
+    assert queue.blocked_clusters() == ({"c": "paused"} if "paused_clusters" in paused else {})
+    queue.set_policy(QueuePolicy())
+    assert {item.key for item in queue.pull("w", 99)} == {*waiting, running[0]}
+
+
+def test_a_paused_cluster_has_its_other_limits_again_after_it():
+    queue, _ = fresh(QueuePolicy(paused_clusters=frozenset({"c"})))
+    queue.limit_cluster("c", 1, "probing")
+    for name in "ab":
+        queue.add(key(name), tier="standard")
+    assert (queue.pull("w", 5), queue.blocked_clusters()) == ([], {"c": "paused"})
+    queue.set_policy(QueuePolicy())
     assert len(queue.pull("w", 5)) == 1
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from raycp.leadership.permit import Grant
+from raycp.protocol.control.members import RequestedKey
 from raycp.protocol.control.question import Question
 from raycp.protocol.plan import Fleet, Plan
 from raycp.protocol.status import FleetStatus
@@ -38,9 +39,47 @@ class HandoverResult(msgspec.Struct, rename="camel"):
 
 
 class HandOver(Question[list[HandoverResult]], frozen=True):
-    """Hand these shards to their warm standbys, one after the other; all of them if empty."""
+    """Hand these shards to their warm standbys, one after the other; all of them if empty. ``by``: who asks."""
 
     shards: list[str] = []
+    by: str = ""
+
+
+class Amended(msgspec.Struct, rename="camel", frozen=True):
+    """``changed``: whether the fleet document was another before; ``generation``: of the one that holds now."""
+
+    changed: bool
+    generation: str
+
+
+class SetPause(Question[Amended], frozen=True):
+    """Begin no reconcile of these clusters and controllers any more, or again (``paused`` False). ``by``: who asks. Errors:
+    ``NOT_FOUND``, ``REFUSED``."""
+
+    paused: bool
+    clusters: list[str]
+    controllers: list[str]
+    by: str = ""
+
+
+class SetDrain(Question[Amended], frozen=True):
+    """Move the Pods of jobs out of these members, or place some there again (``drained`` False). Errors: ``NOT_FOUND``,
+    ``REFUSED``."""
+
+    drained: bool
+    clusters: list[str]
+    by: str = ""
+
+
+class ReconcileNow(Question[list[RequestedKey]], frozen=True):
+    """See ``members.MakeDue``, which goes to the primary of the cluster's shard. Errors: ``NOT_FOUND``, ``BUSY``."""
+
+    cluster: str
+    kind: str
+    namespace: str
+    name: str
+    controller: str = ""
+    by: str = ""
 
 
 class Down(Question[None], frozen=True):

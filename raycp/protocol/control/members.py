@@ -97,6 +97,27 @@ class ReadCache(Question[CacheContent], frozen=True):
     kind: str
 
 
+class RequestedKey(msgspec.Struct, rename="camel", frozen=True):
+    """Where a key is that was asked for: its controller, its place in the queue (``ready``, ``delayed``, ``held``, ``running``;
+    ``done`` where it is not there), and what it waits for there."""
+
+    controller: str
+    state: str
+    waits_for: str = ""
+
+
+class MakeDue(Question[list[RequestedKey]], frozen=True):
+    """To a primary: queue this object, for ``controller`` or all of its controllers. ``kind`` as ``raycp why`` takes it; ``by``:
+    who asks, for the object's timeline. Errors: ``NOT_FOUND``, ``BUSY``, ``NOT_PRIMARY``."""
+
+    cluster: str
+    kind: str
+    namespace: str
+    name: str
+    controller: str
+    by: str
+
+
 class EndpointOf(Question[ConnectSpec | None], frozen=True):
     """How an embedded cluster is reached; None while it is not up. Holds a secret."""
 
