@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 from raycp.metrics.exposition import MetricsPage
 from raycp.observer.verdict import FleetVerdict
+from raycp.protocol.job_query import JobQuery
 from raycp.protocol.status import Check
 
 Json = dict[str, Any]
@@ -79,10 +80,15 @@ class View(Protocol):
         it."""
         ...
 
+    async def jobs(self, query: JobQuery) -> Json | None:
+        """A page of the hub's jobs (``raycp.scheduler.job_list``): ``items``, of ``matching`` ones out of ``total``, with how many
+        there are by ``phases`` and ``queues``. None where the hub's shard does not answer."""
+        ...
+
     async def capacity(self) -> list[Json]:
         """What each member has for jobs, by groups of alike nodes (``raycp.scheduling.capacity.CapacitySummary``)."""
         ...
 
     async def queues(self) -> list[Json]:
-        """The queues, by name: usage, jobs that wait and that are admitted."""
+        """The queues, by name: usage, jobs that wait and that are admitted, and the next one."""
         ...

@@ -8,6 +8,7 @@ show one of these in a frame.
 """
 
 import asyncio
+import hashlib
 import logging
 from collections.abc import Awaitable, Callable
 from importlib import resources
@@ -22,6 +23,7 @@ from raycp.config.observer import ObserverSpec
 from raycp.observer.access import ObserverAccess, Right, foreign_origin
 from raycp.observer.known_hosts import KnownHosts, own_names
 from raycp.observer.view import View
+from raycp.protocol.job_query import read_query
 from raycp.protocol.status import Check
 
 log = logging.getLogger(__name__)
@@ -143,6 +145,19 @@ def make_app(view: View, known: KnownHosts, access: ObserverAccess) -> web.Appli
             return _json({"error": "the scheduler knows no such job", "path": request.path}, 404)
         return _json(found)
 
+    async def jobs(request: web.Request) -> web.Response:
+        try:
+            query = read_query(request.query)
+        except ValueError as error:
+            return _json({"error": str(error), "path": request.path}, 400)
+        found = await view.jobs(query)
+        if found is None:
+            return _json({"error": "the shard of the hub, which has the jobs, does not answer", "path": request.path}, 503)
+        answer = _json(found)
+        answer.headers["ETag"] = tag = f'"{hashlib.blake2b(msgspec.json.encode(found), digest_size=12).hexdigest()}"'
+        unchanged = request.headers.get("If-None-Match") == tag
+        return web.Response(status=304, headers={**_SECURITY, "ETag": tag}) if unchanged else answer
+
     def listing(name: str, call: Callable[[], Awaitable[list[dict[str, Any]]]]) -> web.RouteDef:
         async def handler(_: web.Request) -> web.Response:
             return _json({name: await call()})
@@ -192,6 +207,7 @@ def make_app(view: View, known: KnownHosts, access: ObserverAccess) -> web.Appli
             listing("workers", view.workers),
             listing("lanes", view.lanes),
             listing("slo", view.slo),
+            web.get("/api/v1/jobs", jobs),
             listing("queues", view.queues),
             listing("capacity", view.capacity),
             web.get("/api/v1/explain/{namespace}/{name}", explain),

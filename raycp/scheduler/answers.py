@@ -56,6 +56,7 @@ def _queue(scheduler: FleetScheduler, status: QueueStatus) -> Answer:
         "share": status.share,
         "namespaces": list(spec.namespaces) if spec is not None else [],
         "problem": problem or ("it is held (stopPolicy)" if spec is not None and spec.stop == "Hold" else ""),
+        "head": msgspec.to_builtins(status.head),
         "usage": usage_rows(status),
     }
 

@@ -1,0 +1,176 @@
+"""``JobList``: pages of the hub's jobs, for the status page: filtered, sorted and cut here, where they are cached.
+
+An answer has at most ``PAGE_LIMIT`` rows, however many jobs there are. It costs the shard's loop a decoding of each job that has
+changed since the last answer, and a look at each job, with a pause after each two milliseconds of that. Nothing is kept, and nothing
+runs, while nobody asks: what is kept for the next answer is dropped after a minute.
+"""
+
+import asyncio
+import heapq
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+from raycp.base.clock import Clock
+from raycp.base.objects import Obj
+from raycp.protocol.job_query import NO_QUEUE, PHASES, JobQuery
+from raycp.scheduler.job_rows import JobLine, Waits, job_line, job_row
+
+KEPT_FOR = 60.0
+"""Seconds for which the lines are kept after an answer."""
+
+MOST_ASKING = 4
+"""Questions that wait for their answer; a further one gets none."""
+
+SLICE = 100
+"""Jobs that are decoded between two pauses: one to two milliseconds of work (9 µs each were measured)."""
+
+LOOKS = 10
+"""Jobs that are looked at in the time that one takes to be decoded."""
+
+ROW = 10 * LOOKS
+"""The same, of a row that is made."""
+
+MOST_QUEUES = 200
+"""Names of queues in an answer, to choose from."""
+
+_Key = tuple[Any, ...]
+
+
+class CachedJobs(Protocol):
+    """Where the jobs are cached."""
+
+    @property
+    def listed(self) -> bool: ...
+
+    def all_cached(self) -> "Iterator[Obj] | Any": ...
+
+
+class JobList:
+    """One scheduler's. ``queue_of``: the queue of a namespace's jobs, empty for none; ``waits``: see ``Waits``."""
+
+    def __init__(self, jobs: CachedJobs, queue_of: Callable[[str], str], waits: Waits, clock: Clock) -> None:
+        self._jobs = jobs
+        self._queue_of = queue_of
+        self._waits = waits
+        self._clock = clock
+        self._lines: dict[str, JobLine] = {}
+        self._asked_at = float("-inf")
+        self._asking = 0
+        self._one = asyncio.Lock()
+
+    async def answer(self, query: JobQuery) -> dict[str, Any] | None:
+        """The page, with the number of all jobs (``total``), of those that match (``matching``), and of all by phase and by queue;
+        None where too many ask. ``listed``: whether all jobs of the hub are known."""
+        if self._asking >= MOST_ASKING:
+            return None
+        self._asking += 1
+        try:
+            async with self._one:
+                await self._refresh()
+                return await self._page(query)
+        finally:
+            self._asking -= 1
+            self._asked_at = self._clock.now()
+
+    def expire(self) -> None:
+        """Drop what nobody has asked for lately."""
+        if self._lines and not self._asking and self._clock.now() - self._asked_at > KEPT_FOR:
+            self._lines = {}
+
+    async def _refresh(self) -> None:
+        """Decode what has changed."""
+        pause = _Pauses()
+        known, fresh = self._lines, dict[str, JobLine]()
+        for obj in self._jobs.all_cached():
+            line = known.get(obj.meta.uid)
+            if line is None or line.obj is not obj:
+                line = job_line(obj)
+                await pause.after(LOOKS)
+            else:
+                await pause.after(1)
+            fresh[obj.meta.uid] = line
+        self._lines = fresh
+
+    async def _page(self, query: JobQuery) -> dict[str, Any]:
+        pause = _Pauses()
+        matches, key = _filter(query), _KEYS[query.order]
+        phases: Counter[str] = Counter()
+        queues: Counter[str] = Counter()
+        parts: list[list[tuple[_Key, str, str]]] = []
+        part: list[tuple[_Key, str, str]] = []
+        for uid, line in self._lines.items():
+            queue = line.queue or self._queue_of(line.obj.meta.namespace)
+            phases[line.phase] += 1
+            queues[queue or NO_QUEUE] += 1
+            if matches(line, queue):
+                part.append((key(line), uid, queue))
+            if len(part) == SLICE:
+                part.sort()
+                parts.append(part)
+                part = []
+            await pause.after(1)
+        part.sort()
+        parts.append(part)
+        rows = []
+        until = query.offset + query.limit
+        for at, (_, uid, queue) in enumerate(itertools.islice(heapq.merge(*parts), until)):
+            await pause.after(1)
+            if at >= query.offset:
+                line = self._lines[uid]
+                meta = line.obj.meta
+                rows.append(job_row(line, queue, self._waits(meta.namespace, meta.name)))
+                await pause.after(ROW)
+        return {
+            "listed": self._jobs.listed,
+            "total": len(self._lines),
+            "matching": sum(map(len, parts)),
+            "phases": {phase: phases[phase] for phase in PHASES if phases[phase]},
+            "queues": dict(queues.most_common(MOST_QUEUES)),
+            "items": rows,
+        }
+
+
+class _Pauses:
+    """Lets others have the loop after each slice."""
+
+    def __init__(self) -> None:
+        self._done = 0
+
+    async def after(self, looks: int) -> None:
+        """So much has been done."""
+        self._done += looks
+        if self._done >= SLICE * LOOKS:
+            self._done = 0
+            await asyncio.sleep(0)
+
+
+def _filter(query: JobQuery) -> Callable[[JobLine, str], bool]:
+    name, words = query.name.lower(), query.find.lower().split()
+    wanted = "" if query.queue == NO_QUEUE else query.queue
+
+    def matches(line: JobLine, queue: str) -> bool:
+        if query.phase and line.phase != query.phase:
+            return False
+        if query.queue and queue != wanted:
+            return False
+        meta = line.obj.meta
+        if name and name not in f"{meta.namespace}/{meta.name}".lower():
+            return False
+        return not words or all(word in line.text or word in queue.lower() for word in words)
+
+    return matches
+
+
+def _named(line: JobLine) -> tuple[str, str]:
+    return line.obj.meta.namespace, line.obj.meta.name
+
+
+_KEYS: dict[str, Callable[[JobLine], _Key]] = {
+    "attention": lambda line: (line.rank, line.turn, *_named(line)),
+    "name": _named,
+    "newest": lambda line: (-line.created, *_named(line)),
+    "oldest": lambda line: (line.created, *_named(line)),
+    "failures": lambda line: (-line.failed, line.rank, line.turn, *_named(line)),
+}
