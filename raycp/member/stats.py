@@ -28,8 +28,8 @@ SOON = 0.05
 
 
 class StatsReporter:
-    """Keeps a connection to the observer of the current plan and sends ``Stats``; ``timeline`` answers its queries, as JSON, at once
-    or later."""
+    """Keeps a connection to the observer of the current plan and sends ``Stats``; ``timeline`` answers its queries, as JSON, at
+    once or later."""
 
     def __init__(
         self,

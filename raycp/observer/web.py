@@ -10,6 +10,7 @@ show one of these in a frame.
 import asyncio
 import hashlib
 import logging
+import re
 from collections.abc import Awaitable, Callable
 from importlib import resources
 from typing import Any
@@ -29,6 +30,8 @@ from raycp.protocol.status import Check
 log = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_SCRIPT = re.compile(rb"/\* page/([a-z_]+\.js) \*/")
 
 _SECURITY = {
     "X-Content-Type-Options": "nosniff",
@@ -110,9 +113,15 @@ def _rights(access: ObserverAccess) -> Middleware:
     return check
 
 
+def _page() -> bytes:
+    """The status page: its scripts stand in it, so that one request shows it, and its policy lets in no file."""
+    files = resources.files("raycp.observer")
+    return _SCRIPT.sub(lambda found: (files / "page" / found[1].decode()).read_bytes(), (files / "status.html").read_bytes())
+
+
 def make_app(view: View, known: KnownHosts, access: ObserverAccess) -> web.Application:
     """The aiohttp application; ``serve`` runs it."""
-    page = (resources.files("raycp.observer") / "status.html").read_bytes()
+    page = _page()
 
     async def index(_: web.Request) -> web.Response:
         return web.Response(body=page, content_type="text/html", charset="utf-8", headers=_SECURITY)

@@ -1,8 +1,8 @@
 """``JobList``: pages of the hub's jobs, for the status page: filtered, sorted and cut here, where they are cached.
 
 An answer has at most ``PAGE_LIMIT`` rows, however many jobs there are. It costs the shard's loop a decoding of each job that has
-changed since the last answer, and a look at each job, with a pause after each two milliseconds of that. Nothing is kept, and nothing
-runs, while nobody asks: what is kept for the next answer is dropped after a minute.
+changed since the last answer, and a look at each job, with a pause after each two milliseconds of that. Nothing is kept, and
+nothing runs, while nobody asks: what is kept for the next answer is dropped after a minute.
 """
 
 import asyncio
@@ -59,6 +59,11 @@ class JobList:
         self._asked_at = float("-inf")
         self._asking = 0
         self._one = asyncio.Lock()
+
+    @property
+    def kept(self) -> int:
+        """How many jobs are kept decoded for the next answer."""
+        return len(self._lines)
 
     async def answer(self, query: JobQuery) -> dict[str, Any] | None:
         """The page, with the number of all jobs (``total``), of those that match (``matching``), and of all by phase and by queue;

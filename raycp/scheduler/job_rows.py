@@ -12,7 +12,7 @@ from raycp.protocol.job_query import PHASES
 from raycp.scheduling.admissions import JobWait
 from raycp.sdk import conditions
 
-SHOWN_CLUSTERS = 12
+SHOWN_CLUSTERS = 6
 """Clusters of a row; the sums count all."""
 
 _LONGEST = 400
@@ -27,7 +27,7 @@ _TROUBLES = ("QuotaReserved", "PodsAccepted", "Scheduled", "ClustersReachable", 
 """Conditions that say why Pods do not run, where they are False; what comes first is the cause of what follows."""
 
 _RANKS = {phase: rank for rank, phase in enumerate(("Failing", "Pending", "New", "Queued", "Failed", "Running", "Completing"))}
-"""Order of ``attention``; all others are last."""
+"""Order of ``attention``; all others are last. One that runs and lacks Pods is as one that waits."""
 
 _NEWEST_FIRST = frozenset({"Failed", "Complete"})
 
@@ -117,7 +117,8 @@ def job_line(obj: Obj) -> JobLine:
     reason = _trouble(status, phase)[0]
     text = " ".join((f"{meta.namespace}/{meta.name}", queue, phase, reason, *(each.name for each in status.clusters))).lower()
     turn = -created if phase in _NEWEST_FIRST else created
-    return JobLine(obj, phase, queue, text, _RANKS.get(phase, len(_RANKS)), turn, status.failed, created)
+    rank = _RANKS.get("Pending" if phase == "Running" and reason else phase, len(_RANKS))
+    return JobLine(obj, phase, queue, text, rank, turn, status.failed, created)
 
 
 def job_row(line: JobLine, queue: str, wait: JobWait | None) -> dict[str, Any]:

@@ -15,9 +15,11 @@ from typing import Any
 import msgspec
 import pytest
 from browser import Tab, browser, tab
+from job_samples import QUEUES, JobShard, batch_job, many_jobs, some_jobs
 from page_views import JOB, NAMES, SINCE, PageFleet, crashing_fleet, failing_fleet, failure, fleet, objective, one_down, suspect
 
 from raycp.base.problems import FleetProblem, ProblemCode, ProblemOwner
+from raycp.observer.job_pages import FRESH
 from raycp.observer.web import WebServer, serve
 
 PHONE = 390
@@ -175,7 +177,7 @@ async def test_a_cluster_that_is_down(devtools: str) -> None:
         await photograph(page, "one-down")
 
 
-def many(down: int, failing: int = 0) -> PageFleet:
+def many(down: int, failing: int = 0, jobs: JobShard | None = None) -> PageFleet:
     names = ["hub", *(f"edge-{number:03}" for number in range(1, 200))]
     status = fleet(names)
     reason = "connection refused"
@@ -188,7 +190,7 @@ def many(down: int, failing: int = 0) -> PageFleet:
         if not row.reachable
     ]
     listed = [failure(names[at % 200], f"c{at}") for at in range(min(failing, LISTED))]
-    return PageFleet(msgspec.structs.replace(status, problems=problems), listed, failing)
+    return PageFleet(msgspec.structs.replace(status, problems=problems), listed, failing, jobs=jobs)
 
 
 async def test_two_hundred_clusters(devtools: str) -> None:
@@ -333,3 +335,117 @@ async def test_hostile_texts_stay_texts(devtools: str) -> None:
         assert await page.eval("window.hit === undefined")
         assert "\u202e" not in await page.text("body")
         assert "\\u202e" in await page.eval("document.title")
+
+
+JOBS = "document.querySelectorAll('#jobs tbody tr').length"
+ROWS = "[...document.querySelectorAll('#jobs tbody tr')]"
+
+
+async def test_jobs_and_queues(devtools: str) -> None:
+    """Failing ones and those that wait come first; each leads to its story; Pods by cluster as bars; what waits says why."""
+    page = PageFleet(fleet(NAMES), jobs=JobShard(some_jobs(), QUEUES))
+    async with shown(devtools, page, height=1200) as (tab, server):
+        await tab.until(f"{JOBS} === 8")
+        assert await tab.text("#jobs .digest") == (
+            "8 jobs: 1 new, 1 queued, 1 pending, 2 running, 1 failing, 1 complete, 1 failed"
+        )
+        names = await tab.eval("[...document.querySelectorAll('#jobs tbody a.mono')].map(e => e.textContent)")
+        assert names[:4] == ["default/purge", "default/resize", "default/index", "default/fresh"]
+        assert names[-1] == "default/report"
+        texts = await tab.eval(f"{ROWS}.map(e => e.innerText.replace(/\\s+/g, ' '))")
+        rows = {text.split(" ")[0]: text for text in texts}
+        assert "NoClusterFits: no cluster has room for 8 Pods with 4 CPUs each" in rows["default/index"]
+        assert "BehindHead: 2 jobs are before it, the first is research/big 3 of 14 in its queue" in rows["research/train"]
+        pods = "west-1 4 of 4 active, 7 succeeded, 1 failed east-1 4 of 4 active, 6 succeeded 13 / 20 1 91 min"
+        assert pods in rows["default/render"]
+        assert "unreachable, 3 failed" in rows["default/purge"]
+        bar = f"{ROWS}.find(e => e.innerText.includes('default/render')).querySelector('.bar')"
+        widths = await tab.eval(f"[...{bar}.children].map(e => Math.round(12 * parseFloat(e.style.width) / 100))")
+        assert widths == [7, 4, 0, 1], "succeeded, ready, active and not ready, failed"
+        queues = await tab.text("#queues")
+        assert "research company 14 41 cpu 410 of 400, 10 borrowed memory 980Gi of 1600Gi gpu nvidia.com/gpu 12 of 16" in queues
+        assert "research/big: needs 64 cpu of flavor default, 0 are free" in queues
+        assert "it is held (stopPolicy)" in queues
+        await photograph(tab, "jobs", whole=False)
+        await tab.eval("[...document.querySelectorAll('#jobs a.mono')].find(e => e.textContent === 'default/render').click()")
+        assert await tab.eval("location.href") == f"{server.url}/#hub/{JOB}/default/render"
+        await tab.until("document.querySelector('#timeline').innerText.includes('no recent step')")
+        tab.errors.clear()  # the 404
+
+
+async def test_jobs_are_filtered_sorted_and_paged_by_their_address(devtools: str) -> None:
+    page = PageFleet(fleet(NAMES), jobs=JobShard(many_jobs(300, NAMES[1:]), QUEUES))
+    async with shown(devtools, page, "/?phase=Running&order=name") as (tab, server):
+        await tab.until(f"{JOBS} === 50")
+        assert await tab.text("#jobs-at") == "1 to 50 of 60"
+        assert await tab.text("#jobs tbody tr:first-child td") == "team-00/job-00000"
+        await tab.eval("document.querySelector('#jobs-next').click()")
+        await tab.until(f"{JOBS} === 10")
+        assert await tab.eval("location.search") == "?phase=Running&order=name&page=2"
+        choose = "(e => { e.value = 'queue-3'; e.dispatchEvent(new Event('change')); })"
+        await tab.eval(f"{choose}(document.querySelector('#jobs-queue'))")
+        await tab.until("document.querySelector('#jobs tbody').innerText.includes('queue-3')")
+        assert await tab.eval("location.search") == "?phase=Running&order=name&queue=queue-3"
+        found = await tab.eval("jobs.data.matching")
+        assert 0 < found < 10
+        await tab.open(f"{server.url}/?job=job-0004&page=9")
+        await tab.until(f"{JOBS} === 10")
+        assert await tab.eval("location.search") == "?job=job-0004", "a page that is no more leads to the last"
+        assert await tab.eval("document.querySelector('#jobs-name').value") == "job-0004"
+        await tab.open(f"{server.url}/?find=suspended+team-18")
+        await tab.until("document.querySelector('#jobs tbody')?.innerText.includes('Suspended')")
+        assert await tab.eval(JOBS) == await tab.eval("jobs.data.matching")
+
+
+async def test_jobs_that_change_are_shown_without_reloading_what_did_not(devtools: str) -> None:
+    jobs = JobShard(some_jobs())
+    page = PageFleet(fleet(NAMES), jobs=jobs)
+    async with shown(devtools, page) as (tab, _):
+        await tab.until(f"{JOBS} === 8")
+        assert await tab.eval("document.querySelector('#queues').hidden"), "there is none"
+        first = "document.querySelector('#jobs tbody tr')"
+        await tab.eval(f"{first}.dataset.kept = 'yes'")
+        jobs.cache.jobs[-1] = batch_job("fresh", "Running", rv=2, at=5000, active=1)
+        await page.clock.advance(FRESH)
+        await tab.until("document.querySelector('#jobs .digest').textContent.includes('3 running')")
+        assert await tab.eval(f"{first}.dataset.kept") == "yes"
+        await page.clock.advance(FRESH)
+        tag = await tab.eval("jobs.tag")
+        await tab.eval("jobs.asked = -1e9")
+        asked = await tab.eval("jobs.asked")
+        await tab.until(f"jobs.asked > {asked} && !jobs.busy")
+        assert await tab.eval("jobs.tag") == tag, "the answer was: not modified"
+        jobs.silent = True
+        await page.clock.advance(FRESH)
+        await tab.until("!document.querySelector('#jobs-problem').hidden")
+        assert "does not answer: what is shown is older" in await tab.text("#jobs-problem")
+        assert await tab.eval(JOBS) == 8
+        tab.errors.clear()  # Chromium tells of the 503
+
+
+async def test_a_fleet_without_batchjob_has_no_section_of_jobs_and_asks_for_none(devtools: str) -> None:
+    status = fleet(NAMES)
+    page = PageFleet(msgspec.structs.replace(status, controllers=status.controllers[1:]), jobs=JobShard(some_jobs(), QUEUES))
+    async with shown(devtools, page) as (tab, _):
+        await tab.until("last.ticks >= 2")
+        assert await tab.eval("document.querySelector('#jobs').hidden && document.querySelector('#queues').hidden")
+        assert page.jobs.cache.looked == 0
+    idle = PageFleet(fleet(NAMES), jobs=JobShard([batch_job("old", "Complete")]))
+    async with shown(devtools, idle) as (tab, _):
+        await tab.until("document.querySelector('#jobs .digest').textContent === '1 job: 1 complete'")
+        assert "jobs" not in await open_sections(tab), "what is over folds"
+
+
+@pytest.mark.wide
+async def test_a_large_fleet_with_ten_thousand_jobs_is_shown_within_a_second(devtools: str) -> None:
+    """200 clusters, five of them down: from the request of the page until its tables, that of the jobs too, are filled."""
+    names = ["hub", *(f"edge-{number:03}" for number in range(1, 200))]
+    seconds = []
+    for _ in range(5):
+        large = many(down=5, jobs=JobShard(many_jobs(10_000, names[1:]), QUEUES))
+        async with shown(devtools, large) as (page, _server):
+            await page.until(f"{JOBS} === 50")
+            assert "10,000 jobs: " in await page.text("#jobs .digest")
+            seconds.append(await page.eval("performance.getEntriesByName('jobs')[0].startTime / 1000"))
+    print(f"seconds until shown: {seconds}")
+    assert statistics.median(seconds) <= 1.0, seconds
