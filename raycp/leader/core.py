@@ -89,6 +89,7 @@ from raycp.protocol.report import Report
 from raycp.protocol.status import FleetStatus
 from raycp.protocol.status_builder import fleet_status
 from raycp.protocol.substrate import Substrate
+from raycp.protocol.verdict import with_verdict
 
 log = logging.getLogger(__name__)
 
@@ -290,7 +291,7 @@ class LeaderCore:
             case Apply(fleet):
                 return await self.apply(fleet)
             case StatusOf():
-                return self.status()
+                return with_verdict(self.status(), (known.report for known in self.roster.members.values()), self._clock.wall())
             case HandOver(shards):
                 try:
                     return await self.hand_over(shards)

@@ -14,11 +14,12 @@ from raycp.observer.attention import attention
 from raycp.observer.job_pages import JobPages
 from raycp.observer.status_feed import SILENT_AFTER, StatusFeed
 from raycp.observer.tables import LaneRates, cluster_rows, shard_rows, worker_rows
-from raycp.observer.verdict import FleetVerdict, verdict
 from raycp.observer.view import Json
+from raycp.protocol.fleet_verdict import FleetVerdict
 from raycp.protocol.job_query import JobQuery
 from raycp.protocol.plan import Plan
 from raycp.protocol.status import ACCUSED, Check, LeaderStatus, readiness
+from raycp.protocol.verdict import verdict
 
 
 class ServiceLevels(Protocol):
@@ -79,6 +80,7 @@ class FleetView:
         leader = status.leader or LeaderStatus()
         shown: Json = msgspec.to_builtins(status)
         shown["now"] = self._clock.wall()
+        shown["verdict"] = msgspec.to_builtins(await self.verdict())
         shown["leader"] = msgspec.to_builtins(leader) | {
             "alive": leader.epoch > 0 and leader.silent_since is msgspec.UNSET,
             "node": leader.holder.split("/")[0],

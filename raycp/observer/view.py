@@ -4,7 +4,7 @@ from collections.abc import Collection
 from typing import Any, Protocol
 
 from raycp.metrics.exposition import MetricsPage
-from raycp.observer.verdict import FleetVerdict
+from raycp.protocol.fleet_verdict import FleetVerdict
 from raycp.protocol.job_query import JobQuery
 from raycp.protocol.status import Check
 
@@ -59,7 +59,7 @@ class View(Protocol):
     async def slo(self) -> list[Json]: ...
 
     async def verdict(self) -> FleetVerdict:
-        """The fleet's state in one sentence."""
+        """The fleet's state in one sentence, as ``raycp status`` begins with it."""
         ...
 
     async def attention(self) -> list[Json]:

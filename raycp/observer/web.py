@@ -1,10 +1,10 @@
 """The observer's HTTP routes, over any ``View``.
 
 ``/metrics``, as text or OpenMetrics; ``/healthz``, ``/livez`` and ``/readyz`` as a kube-apiserver answers them (``ok``, or all
-checks where one that is required fails, where the fleet is degraded, and with ``?verbose``); ``/api/v1/...`` JSON; ``/`` the status
-page (one HTML file, no external asset). A view that raises is answered with 500 and a JSON reason, a ``Host`` that is not this
-server's with 421 (``known_hosts``), who may not read with 401, who may not write with 403 (``access``). No page of others may
-show one of these in a frame.
+checks where one that is required fails, where the fleet is degraded, and with ``?verbose``), the last after the verdict;
+``/api/v1/...`` JSON; ``/`` the status page (one HTML file, no external asset). A view that raises is answered with 500 and a JSON
+reason, a ``Host`` that is not this server's with 421 (``known_hosts``), who may not read with 401, who may not write with 403
+(``access``). No page of others may show one of these in a frame.
 """
 
 import asyncio
@@ -20,10 +20,12 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from raycp.base.clock import Clock, SystemClock
+from raycp.base.plaintext import one_line
 from raycp.config.observer import ObserverSpec
 from raycp.observer.access import ObserverAccess, Right, foreign_origin
 from raycp.observer.known_hosts import KnownHosts, own_names
 from raycp.observer.view import View
+from raycp.protocol.fleet_verdict import FleetVerdict
 from raycp.protocol.job_query import read_query
 from raycp.protocol.status import Check
 
@@ -48,9 +50,9 @@ def _json(value: Any, status: int = 200) -> web.Response:
     return web.Response(body=msgspec.json.encode(value), status=status, content_type="application/json", headers=_SECURITY)
 
 
-def _checks(checks: list[Check], what: str, verbose: bool) -> web.Response:
+def _checks(checks: list[Check], what: str, verbose: bool, verdict: FleetVerdict | None = None) -> web.Response:
     passed = all(c.ok for c in checks if c.required)
-    lines = []
+    lines = [one_line(str(verdict))] if verdict is not None else []
     for check in checks:
         mark = "+" if check.ok else "-"
         found = "ok" if check.ok else ("failed" if check.required else "failed, not required") + f": {check.reason}"
@@ -138,7 +140,7 @@ def make_app(view: View, known: KnownHosts, access: ObserverAccess) -> web.Appli
         return _checks(await view.healthy(), "healthz", "verbose" in request.query)
 
     async def readyz(request: web.Request) -> web.Response:
-        return _checks(await view.ready(), "readyz", "verbose" in request.query)
+        return _checks(await view.ready(), "readyz", "verbose" in request.query, await view.verdict())
 
     async def timeline(request: web.Request) -> web.Response:
         parts = request.match_info

@@ -60,7 +60,9 @@ def test_text_json_and_exit_code_agree(
     monkeypatch.setattr(command, "namespace_of", lambda args: "raycp-t")
     monkeypatch.setattr(command, "FleetClient", lambda namespace: Client())
     assert command.run(argparse.Namespace(address="x", output="table", watch=False)) == code
-    assert f"fleet t ({word})" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert f"fleet t ({word})" in shown
+    assert shown.lower().startswith(f"{word}: ")
     assert command.run(argparse.Namespace(address="x", output="json", watch=False)) == code
     assert msgspec.json.decode(capsys.readouterr().out)["readiness"] == word.replace(" ", "-")
 
@@ -70,7 +72,9 @@ def test_a_problem_is_shown_with_its_owner_and_since_when() -> None:
     assert "LoopFailed" in shown
     assert "shard 0, loop reflector, cluster east" in shown
     assert command.since(LOOP.since) in shown
-    assert shown.count(LOOP.message) == 1, "a reason that is a problem is shown as a problem"
+    verdict, _, rest = shown.partition("\n")
+    assert LOOP.message in verdict
+    assert rest.count(LOOP.message) == 1, "a reason that is a problem is shown as a problem"
     (row,) = msgspec.json.decode(str(command.show(found(problems=(LOOP,)), "json")))["problems"]
     assert row == {
         "code": "LoopFailed",

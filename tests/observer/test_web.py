@@ -13,8 +13,8 @@ from raycp.config.observer import ObserverSpec
 from raycp.metrics import Merger, Metrics
 from raycp.metrics.exposition import MetricsPage, metrics_page
 from raycp.observer.known_hosts import KnownHosts
-from raycp.observer.verdict import FleetVerdict, VerdictLevel
 from raycp.observer.web import WebServer, serve
+from raycp.protocol.fleet_verdict import FleetVerdict, VerdictLevel
 from raycp.protocol.job_query import JobQuery
 from raycp.protocol.status import Check
 
@@ -125,6 +125,7 @@ async def test_health_and_readiness_as_a_kube_apiserver(site: Site) -> None:
     async with session.get("/readyz") as answer:
         assert answer.status == 200, "degraded: it works, and the answer says what does not"
         assert (await answer.text()).splitlines() == [
+            "Not ready: 2 of 3 synced",
             "[+]leader ok", "[-]informers-east failed, not required: cluster is down", "readyz check passed, degraded",
         ]  # fmt: skip
 
