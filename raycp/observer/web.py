@@ -25,7 +25,6 @@ from raycp.config.observer import ObserverSpec
 from raycp.observer.access import ObserverAccess, Right, foreign_origin
 from raycp.observer.known_hosts import KnownHosts, own_names
 from raycp.observer.view import View
-from raycp.protocol.fleet_verdict import FleetVerdict
 from raycp.protocol.job_query import read_query
 from raycp.protocol.status import Check
 
@@ -50,9 +49,9 @@ def _json(value: Any, status: int = 200) -> web.Response:
     return web.Response(body=msgspec.json.encode(value), status=status, content_type="application/json", headers=_SECURITY)
 
 
-def _checks(checks: list[Check], what: str, verbose: bool, verdict: FleetVerdict | None = None) -> web.Response:
+def _checks(checks: list[Check], what: str, verbose: bool, sentence: str = "") -> web.Response:
     passed = all(c.ok for c in checks if c.required)
-    lines = [one_line(str(verdict))] if verdict is not None else []
+    lines = [one_line(sentence)] if sentence else []
     for check in checks:
         mark = "+" if check.ok else "-"
         found = "ok" if check.ok else ("failed" if check.required else "failed, not required") + f": {check.reason}"
@@ -140,7 +139,7 @@ def make_app(view: View, known: KnownHosts, access: ObserverAccess) -> web.Appli
         return _checks(await view.healthy(), "healthz", "verbose" in request.query)
 
     async def readyz(request: web.Request) -> web.Response:
-        return _checks(await view.ready(), "readyz", "verbose" in request.query, await view.verdict())
+        return _checks(await view.ready(), "readyz", "verbose" in request.query, str(await view.verdict()))
 
     async def timeline(request: web.Request) -> web.Response:
         parts = request.match_info
@@ -159,11 +158,12 @@ def make_app(view: View, known: KnownHosts, access: ObserverAccess) -> web.Appli
     async def jobs(request: web.Request) -> web.Response:
         try:
             query = read_query(request.query)
-        except ValueError as error:
-            return _json({"error": str(error), "path": request.path}, 400)
+        except ValueError as refusal:
+            return _json({"error": str(refusal), "path": request.path}, 400)
         found = await view.jobs(query)
         if found is None:
-            return _json({"error": "the shard of the hub, which has the jobs, does not answer", "path": request.path}, 503)
+            error = "the hub's shard, which has the jobs, does not answer, or the fleet runs no BatchJob"
+            return _json({"error": error, "path": request.path}, 503)
         answer = _json(found)
         answer.headers["ETag"] = tag = f'"{hashlib.blake2b(msgspec.json.encode(found), digest_size=12).hexdigest()}"'
         unchanged = request.headers.get("If-None-Match") == tag

@@ -13,7 +13,7 @@ from raycp.base.clock import VirtualClock
 from raycp.base.objects import Obj
 from raycp.protocol.job_query import PAGE_LIMIT, JobQuery, read_query
 from raycp.scheduler import job_list
-from raycp.scheduler.job_list import KEPT_FOR, MOST_ASKING, SLICE, JobList
+from raycp.scheduler.job_list import KEPT_FOR, MOST_ASKING, PART, JobList
 from raycp.scheduler.job_rows import SHOWN_CLUSTERS, job_line, job_row
 from raycp.scheduling.admissions import JobWait
 
@@ -68,13 +68,13 @@ async def test_counts_are_of_all_jobs_whatever_is_asked() -> None:
 
 
 @settings(max_examples=12, deadline=None)
-@given(st.integers(0, 350), st.integers(0, 100), st.sampled_from(["attention", "name", "newest", "oldest", "failures"]))
+@given(st.integers(0, 1100), st.integers(0, 100), st.sampled_from(["attention", "name", "newest", "oldest", "failures"]))
 def test_pages_are_parts_of_the_sorted_whole(offset: int, limit: int, order: Any) -> None:
     whole, page = _both(offset, limit, order)
     assert page == whole[offset : offset + limit]
 
 
-_JOBS = many_jobs(3 * SLICE + 7, ["east-1", "west-1", "west-2"])
+_JOBS = many_jobs(2 * PART + 7, ["east-1", "west-1", "west-2"])
 
 
 def _both(offset: int, limit: int, order: Any) -> tuple[list[str], list[str]]:
@@ -109,8 +109,8 @@ async def test_only_what_has_changed_is_decoded_again_and_what_is_gone_is_droppe
 
 
 async def test_others_have_the_loop_after_each_slice() -> None:
-    """A count of turns that another task got, not a time: at least one for each slice of jobs that were decoded."""
-    jobs, _ = made(many_jobs(20 * SLICE, ["east-1"]))
+    """A count of turns that another task got, not a time. A large job counts as several, and so does a long search."""
+    small, large = many_jobs(2000, ["east-1"]), [batch_job(f"l{at}", spec={"x": "y" * 64_000}) for at in range(100)]
     turns = 0
 
     async def other() -> None:
@@ -119,13 +119,20 @@ async def test_others_have_the_loop_after_each_slice() -> None:
             turns += 1
             await asyncio.sleep(0)
 
+    async def turns_of(jobs: JobList, **query: Any) -> int:
+        before = turns
+        await names(jobs, **query)
+        return turns - before
+
     task = asyncio.create_task(other())
-    await names(jobs)
-    first, turns = turns, 0
-    await names(jobs, offset=20 * SLICE - 10)
+    jobs, _ = made(small)
+    first, again = await turns_of(jobs), await turns_of(jobs, offset=1990)
+    search = await turns_of(jobs, find="a b c d e f g h i j k l m n o p")
+    assert await turns_of(made(large)[0], limit=0) >= 20
     task.cancel()
-    assert first >= 20
-    assert turns >= 3, "a look costs less than a decoding, and is not free"
+    assert first >= 10, "2 000 jobs of 1 kB are decoded"
+    assert 4 <= again < first, "a look costs less, and is not free"
+    assert search > again
 
 
 async def test_what_is_kept_is_dropped_when_nobody_asks() -> None:
@@ -143,7 +150,7 @@ async def test_what_is_kept_is_dropped_when_nobody_asks() -> None:
 
 
 async def test_too_many_questions_at_once_get_no_answer() -> None:
-    jobs, _ = made(many_jobs(3 * SLICE, ["east-1"]))
+    jobs, _ = made(many_jobs(300, ["east-1"]))
     answers = await asyncio.gather(*(jobs.answer(JobQuery(limit=1)) for _ in range(MOST_ASKING + 3)))
     assert sum(answer is None for answer in answers) == 3
     assert await jobs.answer(JobQuery()) is not None

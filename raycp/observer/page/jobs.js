@@ -45,9 +45,9 @@ async function askJobs() {
   if (jobs.again) { jobs.again = false; askJobs(); }
 }
 
-// one tick of the page: a fleet without BatchJob has neither section, and is asked nothing
+// one tick of the page: a fleet without BatchJob, and one that stands by, have neither section, and are asked nothing
 function jobsTick(d) {
-  const has = (d.controllers || []).some(c => c.kind === JOB_KIND);
+  const has = (d.controllers || []).some(c => c.kind === JOB_KIND) && !d.status?.following;
   jobs.hub = ((d.clusters || []).find(c => c.role === "hub") || {}).name || "hub";
   if (!has) { $("jobs").hidden = $("queues").hidden = true; return; }
   showJobs();
