@@ -17,6 +17,9 @@ from raycp.protocol.fleet_verdict import VerdictLevel
 from raycp.protocol.status import ACCUSED, FleetStatus
 from raycp.protocol.verdict import FAILING, verdict
 
+MOST_FAILING = 4
+"""Lines on what fails beside the first; as many stand below the status page's sentence."""
+
 
 def lag_of(row: Row) -> str:
     """Seconds since the newest sign of life; ``-`` before the first."""
@@ -147,10 +150,17 @@ def judged(status: Row) -> Row:
     return {"verdict": found, **rest}
 
 
-def told(found: Row) -> list[str]:
+def told(status: Row) -> list[str]:
     """The verdict as lines: the sentence, and what fails beside it, which no table here shows."""
-    failing = [each for each in found.get("details") or () if each.startswith(FAILING)]
-    return [one_line(each) for each in (f"{found['word']}: {found['text']}", *failing)]
+    found = status["verdict"]
+    details = found.get("details") or ()
+    if found["level"] == VerdictLevel.FAILING:  # the notes among them are problems, which have a table
+        messages = [row["message"] for row in status.get("problems") or []]
+        failing = [each for each in details if not any(message in each for message in messages)]
+    else:
+        failing = [each for each in details if each.startswith(FAILING)]
+    more = [f"and {len(failing) - MOST_FAILING} more: see `raycp errors`"] if len(failing) > MOST_FAILING else []
+    return [one_line(each) for each in (f"{found['word']}: {found['text']}", *failing[:MOST_FAILING], *more)]
 
 
 def readiness_of(status: Row) -> str:
@@ -183,7 +193,7 @@ def show(status: Row, format: Any) -> Page:
     leader = status.get("leader") or {}
     observer = status.get("observer") or {}
     ready = readiness_of(status)
-    lines = "".join(f"{line}\n" for line in told(status["verdict"]))
+    lines = "".join(f"{line}\n" for line in told(status))
     page = Page(
         f"{lines}fleet {status.get('fleet') or '-'} ({ready}), generation {status.get('generation', '-')}\n"
         f"leader: epoch {text(leader.get('epoch'))}, incarnation {text(leader.get('incarnation'))}, "

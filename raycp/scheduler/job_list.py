@@ -63,11 +63,6 @@ class JobList:
         self._asking = 0
         self._one = asyncio.Lock()
 
-    @property
-    def kept(self) -> int:
-        """How many jobs are kept decoded for the next answer."""
-        return len(self._lines)
-
     async def answer(self, query: JobQuery) -> dict[str, Any] | None:
         """The page, with the number of all jobs (``total``), of those that match (``matching``), and of all by phase and by queue;
         None where too many ask. ``listed``: whether all jobs of the hub are known."""
@@ -82,10 +77,11 @@ class JobList:
             self._asking -= 1
             self._asked_at = self._clock.now()
 
-    def expire(self) -> None:
-        """Drop what nobody has asked for lately."""
-        if self._lines and not self._asking and self._clock.now() - self._asked_at > KEPT_FOR:
+    def expire(self) -> bool:
+        """Drop what is kept if nobody has asked lately; whether nothing is kept."""
+        if not self._asking and self._clock.now() - self._asked_at > KEPT_FOR:
             self._lines = {}
+        return not self._asking and not self._lines
 
     async def _refresh(self) -> None:
         """Decode what has changed."""

@@ -66,7 +66,7 @@ class SchedulerHost:
         self._by = secrets.token_hex(6)
         self._asked = float("-inf")
         self._plan: Plan | None = None
-        self._hosts = self._running = self._hosted = False
+        self._hosts = self._running = self._hosted = self._paged = False
         self.hub = hub
         self.scheduler = FleetScheduler(self.hub, clock)
         self._jobs = JobList(self.hub, self.scheduler.queues.of, self.scheduler.waits, clock)
@@ -109,6 +109,7 @@ class SchedulerHost:
         return msgspec.json.encode(self.answer(query.topic, query.namespace, query.name))
 
     async def _page(self, query: JobQuery) -> bytes:
+        self._paged = True
         return msgspec.json.encode(await self._jobs.answer(query))
 
     def answer(self, topic: str, namespace: str, name: str) -> dict[str, Any] | None:
@@ -139,7 +140,8 @@ class SchedulerHost:
 
     async def _step(self) -> None:
         self.refresh()
-        self._jobs.expire()
+        if self._paged:
+            self._paged = not self._jobs.expire()
         if self._hosts and self.scheduler.engaged:
             now = self._clock.now()
             if now - self._asked >= ASK_EVERY:

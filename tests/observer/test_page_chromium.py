@@ -440,14 +440,13 @@ async def test_jobs_that_change_are_shown_without_reloading_what_did_not(devtool
         assert await tab.eval(f"{first}.dataset.kept") == "yes"
         await page.clock.advance(FRESH)
         tag = await tab.eval("jobs.tag")
-        await tab.eval("jobs.asked = -1e9")
-        asked = await tab.eval("jobs.asked")
-        await tab.until(f"jobs.asked > {asked} && !jobs.busy")
+        await tab.eval("askJobs()")
         assert await tab.eval("jobs.tag") == tag, "the answer was: not modified"
         jobs.silent = True
         await page.clock.advance(FRESH)
+        await tab.eval("askJobs()")
         await tab.until("!document.querySelector('#jobs-problem').hidden")
-        assert "does not answer: what is shown is older" in await tab.text("#jobs-problem")
+        assert "the fleet runs no BatchJob: what is shown is older" in await tab.text("#jobs-problem")
         assert await tab.eval(JOBS) == 8
         tab.errors.clear()  # Chromium tells of the 503
 
@@ -459,6 +458,10 @@ async def test_a_fleet_without_batchjob_has_no_section_of_jobs_and_asks_for_none
         await tab.until("last.ticks >= 2")
         assert await tab.eval("document.querySelector('#jobs').hidden && document.querySelector('#queues').hidden")
         assert page.jobs.cache.looked == 0
+    standby = PageFleet(fleet(NAMES, following="raycp-blue", leader=msgspec.UNSET), jobs=JobShard(some_jobs(), QUEUES))
+    async with shown(devtools, standby) as (tab, _):
+        await tab.until("last.ticks >= 2")
+        assert standby.jobs.cache.looked == 0, "its hub's shard is a standby"
     idle = PageFleet(fleet(NAMES), jobs=JobShard([batch_job("old", "Complete")]))
     async with shown(devtools, idle) as (tab, _):
         await tab.until("document.querySelector('#jobs .digest').textContent === '1 job: 1 complete'")

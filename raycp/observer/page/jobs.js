@@ -59,7 +59,7 @@ function podBars(r) {
   const all = text("div", "", "pods");
   for (const c of r.clusters) {
     const whole = Math.max(1, c.succeeded + c.wanted + c.failed), counts = [c.succeeded, c.ready, c.active - c.ready, c.failed], b = bar(...JOB_PODS.slice(0, 4).map(([, fill], i) => [counts[i] / whole, colour(fill)]));
-    const told = [c.wanted ? `${num(c.active)} of ${num(c.wanted)} active` : "", c.succeeded ? `${num(c.succeeded)} succeeded` : "", c.reachable ? "" : "unreachable"].filter(Boolean).join(", ");
+    const told = [c.wanted ? `${num(c.active)} of ${num(c.wanted)} active` : c.admitted ? `${num(c.admitted)} admitted` : "", c.succeeded ? `${num(c.succeeded)} succeeded` : "", c.reachable ? "" : "unreachable"].filter(Boolean).join(", ");
     const one = box("div", "", text("span", c.name, c.reachable ? "" : "bad"), b, box("span", "dim", told, c.failed ? text("span", `${told && ", "}${num(c.failed)} failed`, "bad") : ""));
     one.title = plain(`${c.name}: ${num(c.wanted)} wanted, ${num(c.active)} active, ${num(c.ready)} ready, ${num(c.succeeded)} succeeded, ${num(c.failed)} failed` + (c.admitted == null ? "" : `, ${c.admitted} admitted`) + (c.message ? `; ${c.message}` : ""));
     all.append(one);
