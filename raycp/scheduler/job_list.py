@@ -9,7 +9,7 @@ import asyncio
 import heapq
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from raycp.base.clock import Clock
@@ -47,7 +47,7 @@ class CachedJobs(Protocol):
     @property
     def listed(self) -> bool: ...
 
-    def all_cached(self) -> "Iterator[Obj] | Any": ...
+    def all_cached(self) -> Iterable[Obj]: ...
 
 
 class JobList:
@@ -58,7 +58,8 @@ class JobList:
         self._queue_of = queue_of
         self._waits = waits
         self._clock = clock
-        self._lines: dict[str, JobLine] = {}
+        self._lines: dict[int, JobLine] = {}
+        """By the identity of their objects, which they keep: whatever a server says of names and uids, and no copy of either."""
         self._asked_at = float("-inf")
         self._asking = 0
         self._one = asyncio.Lock()
@@ -86,15 +87,14 @@ class JobList:
     async def _refresh(self) -> None:
         """Decode what has changed."""
         pause = _Pauses()
-        known, fresh = self._lines, dict[str, JobLine]()
+        known, fresh = self._lines, dict[int, JobLine]()
         for obj in self._jobs.all_cached():
-            line = known.get(obj.meta.uid)
-            if line is None or line.obj is not obj:
+            line = known.get(id(obj))
+            if line is None:
                 line = job_line(obj)
-                await pause.after(1 + len(obj.raw) // DECODED)
-            else:
-                await pause.after(1)
-            fresh[obj.meta.uid] = line
+                await pause.after(len(obj.raw) // DECODED)
+            fresh[id(obj)] = line
+            await pause.after(1)
         self._lines = fresh
 
     async def _page(self, query: JobQuery) -> dict[str, Any]:
@@ -103,14 +103,14 @@ class JobList:
         matches, key, looks = _filter(query, words), _KEYS[query.order], 1 + len(words) // WORDS
         phases: Counter[str] = Counter()
         queues: Counter[str] = Counter()
-        parts: list[list[tuple[_Key, str, str]]] = []
-        part: list[tuple[_Key, str, str]] = []
-        for uid, line in self._lines.items():
+        parts: list[list[tuple[_Key, int, str]]] = []
+        part: list[tuple[_Key, int, str]] = []
+        for known, line in self._lines.items():
             queue = line.queue or self._queue_of(line.obj.meta.namespace)
             phases[line.phase] += 1
             queues[queue or NO_QUEUE] += 1
             if matches(line, queue):
-                part.append((key(line), uid, queue))
+                part.append((key(line), known, queue))
             if len(part) == PART:
                 part.sort()
                 parts.append(part)
@@ -120,10 +120,10 @@ class JobList:
         parts.append(part)
         rows = []
         until = query.offset + query.limit
-        for at, (_, uid, queue) in enumerate(itertools.islice(heapq.merge(*parts), until)):
+        for at, (_, known, queue) in enumerate(itertools.islice(heapq.merge(*parts), until)):
             await pause.after(1)
             if at >= query.offset:
-                line = self._lines[uid]
+                line = self._lines[known]
                 meta = line.obj.meta
                 rows.append(job_row(line, queue, self._waits(meta.namespace, meta.name)))
                 await pause.after(10 * (1 + len(line.obj.raw) // DECODED))

@@ -17,6 +17,11 @@ from raycp.scheduler.job_list import KEPT_FOR, MOST_ASKING, PART, JobList
 from raycp.scheduler.job_rows import SHOWN_CLUSTERS, job_line, job_row
 from raycp.scheduling.admissions import JobWait
 
+FIELDS = [
+    "phase", "active", "ready", "succeeded", "failed", "startTime", "clusters", "conditions", "admission", "name", "assigned",
+    "type", "status", "reason", "message", "state", "queue", "parallelism", "completions", "reachable",
+]  # fmt: skip
+
 
 def made(jobs: list[Obj], clock: VirtualClock | None = None) -> tuple[JobList, HubCache]:
     cache = HubCache(jobs)
@@ -251,3 +256,19 @@ def test_a_query_from_an_address() -> None:
 
 def test_each_phase_of_the_samples_is_one_that_is_known() -> None:
     assert {job_line(job).phase for job in _JOBS} == set(PHASES)
+
+
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.text(max_size=8) | st.sampled_from(["0-3,7", "9-1", "1-1-1"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(FIELDS), inner, max_size=6),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.dictionaries(st.sampled_from(FIELDS), JUNK, max_size=8), st.dictionaries(st.sampled_from(FIELDS), JUNK, max_size=4))
+def test_whatever_a_status_holds_there_is_a_row_that_json_can_hold(status: dict[str, Any], spec: dict[str, Any]) -> None:
+    """One job that somebody has damaged takes no page away."""
+    raw = msgspec.json.encode({"spec": spec, "status": status})
+    line = job_line(msgspec.structs.replace(batch_job("j"), raw=raw))
+    msgspec.json.encode(job_row(line, "", None))
