@@ -90,11 +90,13 @@ async def test_a_gang_spans_the_clusters_that_have_room(fleet: Led) -> None:
     assert admission(fleet, "gang")["clusters"] == pods(fleet, "gang")
     await submit(fleet, "late")
     await until(lambda: admission(fleet, "late").get("reason"))
-    await until(lambda: conditions.get(status(fleet, "late").get("conditions"), "Admitted"))
     assert admission(fleet, "late")["reason"] == "NoRoom"
-    found = conditions.get(status(fleet, "late")["conditions"], "Admitted")
-    assert found is not None
-    assert (found["status"], found["reason"]) == ("False", "NoRoom")
+
+    def told() -> bool:
+        found = conditions.get(status(fleet, "late").get("conditions"), "Admitted") or {}
+        return (found.get("status"), found.get("reason")) == ("False", "NoRoom")
+
+    await until(told, what="its conditions say so, once the reconcile after the scheduler's word has run")
     assert pods(fleet, "late") == {}
 
 
