@@ -10,9 +10,7 @@ reason, a ``Host`` that is not this server's with 421 (``known_hosts``), who may
 import asyncio
 import hashlib
 import logging
-import re
 from collections.abc import Awaitable, Callable
-from importlib import resources
 from typing import Any
 
 import msgspec
@@ -24,6 +22,7 @@ from raycp.base.plaintext import one_line
 from raycp.config.observer import ObserverSpec
 from raycp.observer.access import ObserverAccess, Right, foreign_origin
 from raycp.observer.known_hosts import KnownHosts, own_names
+from raycp.observer.status_page import status_page
 from raycp.observer.view import View
 from raycp.protocol.job_query import read_query
 from raycp.protocol.status import Check
@@ -31,8 +30,6 @@ from raycp.protocol.status import Check
 log = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-_SCRIPT = re.compile(rb"/\* page/([a-z_]+\.js) \*/")
 
 _SECURITY = {
     "X-Content-Type-Options": "nosniff",
@@ -114,15 +111,9 @@ def _rights(access: ObserverAccess) -> Middleware:
     return check
 
 
-def _page() -> bytes:
-    """The status page: its scripts stand in it, so that one request shows it, and its policy lets in no file."""
-    files = resources.files("raycp.observer")
-    return _SCRIPT.sub(lambda found: (files / "page" / found[1].decode()).read_bytes(), (files / "status.html").read_bytes())
-
-
 def make_app(view: View, known: KnownHosts, access: ObserverAccess) -> web.Application:
     """The aiohttp application; ``serve`` runs it."""
-    page = _page()
+    page = status_page()
 
     async def index(_: web.Request) -> web.Response:
         return web.Response(body=page, content_type="text/html", charset="utf-8", headers=_SECURITY)
