@@ -7,8 +7,8 @@ In the order of the data's path:
 - ``status_feed``: the status that the leader sends; ``status_overlay`` puts newer reports of the members over it;
 - ``fleet_view``: all of this as ``view.View``, its lists made by ``tables`` and ``activity`` (what was done lately);
   ``attention`` is what is wrong, row by row, ``job_pages`` what the hub's shard says of its jobs;
-- ``web``: the routes over a ``View``, ``status_page`` puts ``status.html`` and the scripts of ``page`` together, ``known_hosts`` the names that it
-  answers to, ``access`` who may read and write; ``http_server`` keeps them on the fleet's port;
+- ``web``: the routes over a ``View``, ``status_page`` puts ``status.html`` and the scripts of ``page`` together,
+  ``known_hosts`` the names that it answers to, ``access`` who may read and write; ``http_server`` keeps them on the fleet's port;
 - ``slo_checkpoint``: the service levels in the hub, so that the observer's replacement goes on with them;
 - ``core``: puts these together.
 """
