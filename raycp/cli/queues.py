@@ -15,6 +15,7 @@ COLUMNS = [
     Column("USAGE", lambda row: usage_text(row["usage"])),
     Column("SHARE", lambda row: f"{row['share']:.3g}", right=True, wide=True),
     Column("NAMESPACES", lambda row: ", ".join(row["namespaces"]) or "-", wide=True),
+    Column("NEXT", lambda row: head_text(row.get("head")), wide=True),
     Column("PROBLEM", "problem"),
 ]
 
@@ -54,6 +55,11 @@ def queues_at(url: str) -> list[dict[str, Any]]:
 def show(rows: list[dict[str, Any]], format: Any) -> Page:
     """One screen."""
     return render(rows, COLUMNS, format, empty="no queue: every job is admitted at once (docs/batchjob.md#queues)")
+
+
+def head_text(head: Row | None) -> str:
+    """The next job, and what it waits for; an observer of an earlier release does not tell."""
+    return f"{head['job']}: {head['message'] or head['reason']}" if head else "-"
 
 
 def usage_text(usage: list[Row]) -> str:

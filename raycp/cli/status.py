@@ -6,12 +6,19 @@ from typing import Any
 
 import msgspec
 
+from raycp.base.clock import SystemClock
+from raycp.base.plaintext import one_line
 from raycp.base.problems import FleetProblem, ProblemOwner, runbook_of
 from raycp.cli.console import put, watch
 from raycp.cli.fleets import add_fleet, at_ray, existing, namespace_of, note_release, run_async
 from raycp.cli.output import Column, Page, Row, add_every, add_output, bullets, document, render, text
 from raycp.driver.fleet_client import FleetClient
-from raycp.protocol.status import ACCUSED
+from raycp.protocol.fleet_verdict import VerdictLevel
+from raycp.protocol.status import ACCUSED, FleetStatus
+from raycp.protocol.verdict import FAILING, verdict
+
+MOST_FAILING = 4
+"""Lines on what fails beside the first; as many stand below the status page's sentence."""
 
 
 def lag_of(row: Row) -> str:
@@ -115,7 +122,8 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the status; 1 when the fleet is not ready; a degraded one is at work. With ``-w`` only Ctrl-C ends it."""
+    """Print the status; 1 where the verdict is that the fleet is not ready; a degraded one is at work. With ``-w`` only Ctrl-C
+    ends it."""
     with at_ray(existing(args)):
         client = FleetClient(namespace_of(args))
         if args.watch:
@@ -123,13 +131,36 @@ def run(args: argparse.Namespace) -> int:
         status = run_async(_status(client))
     note_release(status)
     put(show(status, args.output))
-    return 0 if status.get("ready") else 1
+    return 1 if judged(status)["verdict"]["level"] == VerdictLevel.NOT_READY else 0
 
 
 async def _status(client: FleetClient) -> Row:
     status = await client.status()
     beside = await client.beside()
     return status | {"standing": beside} if beside is not None else status  # the standby fleet
+
+
+def judged(status: Row) -> Row:
+    """The status, the verdict first: the leader's, else one made here. The leader of an earlier release tells neither it nor what
+    fails."""
+    rest = dict(status)
+    found = rest.pop("verdict", None)
+    if found is None:
+        found = msgspec.to_builtins(verdict(msgspec.convert(status, FleetStatus), [], 0, SystemClock().wall()))
+    return {"verdict": found, **rest}
+
+
+def told(status: Row) -> list[str]:
+    """The verdict as lines: the sentence, and what fails beside it, which no table here shows."""
+    found = status["verdict"]
+    details = found.get("details") or ()
+    if found["level"] == VerdictLevel.FAILING:  # the notes among them are problems, which have a table
+        messages = [row["message"] for row in status.get("problems") or []]
+        failing = [each for each in details if not any(message in each for message in messages)]
+    else:
+        failing = [each for each in details if each.startswith(FAILING)]
+    more = [f"and {len(failing) - MOST_FAILING} more: see `raycp errors`"] if len(failing) > MOST_FAILING else []
+    return [one_line(each) for each in (f"{found['word']}: {found['text']}", *failing[:MOST_FAILING], *more)]
 
 
 def readiness_of(status: Row) -> str:
@@ -155,14 +186,16 @@ def show_standby(beside: Row, format: Any) -> Page:
 
 
 def show(status: Row, format: Any) -> Page:
-    """The status."""
+    """The status, which begins with the verdict."""
+    status = judged(status)
     if format in ("json", "yaml"):
         return document(status, format)
     leader = status.get("leader") or {}
     observer = status.get("observer") or {}
     ready = readiness_of(status)
+    lines = "".join(f"{line}\n" for line in told(status))
     page = Page(
-        f"fleet {status.get('fleet') or '-'} ({ready}), generation {status.get('generation', '-')}\n"
+        f"{lines}fleet {status.get('fleet') or '-'} ({ready}), generation {status.get('generation', '-')}\n"
         f"leader: epoch {text(leader.get('epoch'))}, incarnation {text(leader.get('incarnation'))}, "
         f"lock {text(leader.get('lock'))}, up {leader.get('uptimeSeconds', 0):.0f} s"
         + (f"; a candidate, {leader['heldBy']} leads\n" if leader.get("heldBy") else "\n")

@@ -93,6 +93,7 @@ from raycp.protocol.report import Report
 from raycp.protocol.status import FleetStatus
 from raycp.protocol.status_builder import fleet_status, paused_problems
 from raycp.protocol.substrate import Substrate
+from raycp.protocol.verdict import with_verdict
 
 log = logging.getLogger(__name__)
 
@@ -297,7 +298,7 @@ class LeaderCore:
             case Apply(fleet):
                 return await self.apply(fleet)
             case StatusOf():
-                return self.status()
+                return with_verdict(self.status(), (known.report for known in self.roster.members.values()), self._clock.wall())
             case SetPause() | SetDrain() | ReconcileNow() | HandOver():
                 await self._know_members()
                 return await self._orders.run(question)

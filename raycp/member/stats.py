@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
@@ -28,7 +28,8 @@ SOON = 0.05
 
 
 class StatsReporter:
-    """Keeps a connection to the observer of the current plan and sends ``Stats``; ``timeline`` answers its queries, as JSON."""
+    """Keeps a connection to the observer of the current plan and sends ``Stats``; ``timeline`` answers its queries, as JSON, at
+    once or later."""
 
     def __init__(
         self,
@@ -39,7 +40,7 @@ class StatsReporter:
         metrics: Metrics,
         report: Callable[[], Report],
         slo: Callable[[], bytes] | None = None,
-        timeline: Callable[[TimelineQuery], bytes] = lambda _: b"null",
+        timeline: Callable[[TimelineQuery], bytes | Awaitable[bytes]] = lambda _: b"null",
     ) -> None:
         self._member = member
         self._credentials = credentials
@@ -116,12 +117,23 @@ class StatsReporter:
         if isinstance(message, SyncDone):
             self._synced.set()
         elif isinstance(message, TimelineQuery) and self._connection is not None:
-            body = self._timeline(message)
-            if len(body) > LARGEST:
-                body = msgspec.json.encode({"problem": f"the timeline has {len(body)} bytes"})
-            self._connection.send(TimelineReply(message.id, body))
+            found = self._timeline(message)
+            if isinstance(found, bytes):
+                _reply(self._connection, message.id, found)
+            else:
+                self._loops.spawn(_reply_later(self._connection, message.id, found), "an answer to the observer")
 
     def lost(self) -> None:
         """The connection is closed; the next second tries again."""
         self._connection = None
         self._synced.set()
+
+
+async def _reply_later(connection: Connection, identity: int, body: Awaitable[bytes]) -> None:
+    _reply(connection, identity, await body)
+
+
+def _reply(connection: Connection, identity: int, body: bytes) -> None:
+    if len(body) > LARGEST:
+        body = msgspec.json.encode({"problem": f"the timeline has {len(body)} bytes"})
+    connection.send(TimelineReply(identity, body))

@@ -5,10 +5,11 @@ In the order of the data's path:
 - ``sources``: members connect and report every second; metrics go to ``raycp.metrics.Merger``, service levels to
   ``raycp.slo.SloBook``. ``dead_processes`` drops what no living process can send again; ``timelines`` asks shards back;
 - ``status_feed``: the status that the leader sends; ``status_overlay`` puts newer reports of the members over it;
-- ``fleet_view``: all of this as ``view.View``, its lists made by ``tables`` and ``activity`` (what was done lately); ``verdict`` is
-  the state in one sentence, ``attention`` what is wrong, row by row;
-- ``web``: the routes over a ``View`` (``answers``: their headers), ``status_page`` puts the page together, ``known_hosts`` are the
-  names that it answers to, ``access`` says who may read and write; ``http_server`` keeps them on the fleet's port;
+- ``fleet_view``: all of this as ``view.View``, its lists made by ``tables`` and ``activity`` (what was done lately);
+  ``attention`` is what is wrong, row by row, ``job_pages`` what the hub's shard says of its jobs;
+- ``web``: the routes over a ``View`` (``answers``: their headers), ``status_page`` puts ``status.html`` and the scripts of ``page``
+  together, ``known_hosts`` are the names that it answers to, ``access`` says who may read and write; ``http_server`` keeps them on
+  the fleet's port;
 - ``action_routes``: the console's actions, which ``actions`` turns into orders to the leader, and ``audit`` keeps;
 - ``slo_checkpoint``: the service levels in the hub, so that the observer's replacement goes on with them;
 - ``core``: puts these together.

@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
-from raycp.observer.verdict import SAID, owned
 from raycp.protocol.report import FailureReport
 from raycp.protocol.status import ACCUSED, NOTES, FleetStatus, ReadinessState, readiness
+from raycp.protocol.verdict import SAID, owned
 
 
 class Urgency(StrEnum):

@@ -11,12 +11,15 @@ from raycp.metrics import Merger
 from raycp.metrics.exposition import MetricsPage, metrics_page
 from raycp.observer.activity import Activity
 from raycp.observer.attention import attention
+from raycp.observer.job_pages import JobPages
 from raycp.observer.status_feed import SILENT_AFTER, StatusFeed
 from raycp.observer.tables import LaneRates, cluster_rows, shard_rows, worker_rows
-from raycp.observer.verdict import FleetVerdict, verdict
 from raycp.observer.view import Json
+from raycp.protocol.fleet_verdict import FleetVerdict
+from raycp.protocol.job_query import JobQuery
 from raycp.protocol.plan import Plan
 from raycp.protocol.status import ACCUSED, Check, LeaderStatus, readiness
+from raycp.protocol.verdict import verdict
 
 
 class ServiceLevels(Protocol):
@@ -28,7 +31,9 @@ class ServiceLevels(Protocol):
 class TimelineSource(Protocol):
     """Answers of the shards (``raycp.observer.sources``)."""
 
-    async def timeline(self, shard: str, cluster: str, kind: str, namespace: str, name: str, topic: str = "") -> bytes | None: ...
+    async def timeline(
+        self, shard: str, cluster: str, kind: str, namespace: str, name: str, topic: str = "", jobs: JobQuery | None = None
+    ) -> bytes | None: ...
 
 
 class FleetView:
@@ -53,6 +58,7 @@ class FleetView:
         self._activity = Activity()
         self._complete_by = clock.now() + SILENT_AFTER
         self._page = asyncio.Lock()
+        self._job_pages = JobPages(clock, self._ask_jobs)
 
     async def metrics(self, accept: str = "", accept_encoding: str = "", names: Collection[str] = ()) -> MetricsPage:
         """See ``View.metrics``. A large page costs a second of a processor: one at a time, and not on the loop."""
@@ -74,6 +80,7 @@ class FleetView:
         leader = status.leader or LeaderStatus()
         shown: Json = msgspec.to_builtins(status)
         shown["now"] = self._clock.wall()
+        shown["verdict"] = msgspec.to_builtins(await self.verdict())
         shown["leader"] = msgspec.to_builtins(leader) | {
             "alive": leader.epoch > 0 and leader.silent_since is msgspec.UNSET,
             "node": leader.holder.split("/")[0],
@@ -136,6 +143,10 @@ class FleetView:
         """See ``View.queues``."""
         return await self._rows("queues")
 
+    async def jobs(self, query: JobQuery) -> Json | None:
+        """See ``View.jobs``: the hub's shard has them."""
+        return await self._job_pages.page(query)
+
     async def capacity(self) -> list[Json]:
         """See ``View.capacity``."""
         return await self._rows("capacity")
@@ -149,13 +160,19 @@ class FleetView:
         plan = self._plan()
         return await self._ask(plan.hub.name, "", namespace, name, topic) if plan is not None else None
 
-    async def _ask(self, cluster: str, kind: str, namespace: str, name: str, topic: str) -> Json | None:
+    async def _ask_jobs(self, query: JobQuery) -> Json | None:
+        plan = self._plan()
+        return await self._ask(plan.hub.name, "", "", "", "jobs", query) if plan is not None else None
+
+    async def _ask(
+        self, cluster: str, kind: str, namespace: str, name: str, topic: str, jobs: JobQuery | None = None
+    ) -> Json | None:
         plan = self._plan()
         if plan is None or cluster not in {known.name for known in plan.clusters}:
             return None
         shard = plan.cluster(cluster).shard
         actor = next((known.member for known in plan.shards if known.shard == shard), "")
-        answer = await self._shards.timeline(actor, cluster, kind, namespace, name, topic)
+        answer = await self._shards.timeline(actor, cluster, kind, namespace, name, topic, jobs)
         found = msgspec.json.decode(answer) if answer is not None else None
         return found if isinstance(found, dict) else None
 

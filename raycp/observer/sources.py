@@ -9,6 +9,7 @@ from raycp.base.clock import Clock
 from raycp.metrics import Merger
 from raycp.observer.timelines import TimelineQueries
 from raycp.protocol.frames import Hello, Message, Refusal, RefusalCode, Stats, Sync, SyncDone, TimelineReply
+from raycp.protocol.job_query import JobQuery
 from raycp.protocol.members import Member
 from raycp.protocol.report import Report
 from raycp.protocol.transport import Connection
@@ -129,10 +130,12 @@ class Sources:
         """Drop a dead member's report."""
         self.reports.pop(actor, None)
 
-    async def timeline(self, shard: str, cluster: str, kind: str, namespace: str, name: str, topic: str = "") -> bytes | None:
+    async def timeline(
+        self, shard: str, cluster: str, kind: str, namespace: str, name: str, topic: str = "", jobs: JobQuery | None = None
+    ) -> bytes | None:
         """The timeline of an object, as JSON, by the primary with actor name ``shard``; None where it is not connected or does not
         answer."""
         source = self._sources.get(shard)
         if source is None:
             return None
-        return await self.timelines.ask(source.connection, cluster, kind, namespace, name, topic)
+        return await self.timelines.ask(source.connection, cluster, kind, namespace, name, topic, jobs)

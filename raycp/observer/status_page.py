@@ -1,15 +1,13 @@
 """The status page: one HTML file without external assets, put together from its parts."""
 
+import re
 from importlib import resources
 
-SCRIPTS = ("actions.js",)
-"""Parts of its script, in files of their own; each stands at a line ``// part: NAME`` of the page."""
+_SCRIPT = re.compile(rb"/\* page/([a-z_]+\.js) \*/")
+"""Where a part of its script stands that has a file of its own."""
 
 
 def status_page() -> bytes:
-    """The page as it is served."""
+    """The page as it is served: one request shows it, and its policy lets in no file."""
     room = resources.files("raycp.observer")
-    page = (room / "status.html").read_text("utf-8")
-    for name in SCRIPTS:
-        page = page.replace(f"// part: {name}\n", (room / name).read_text("utf-8"))
-    return page.encode()
+    return _SCRIPT.sub(lambda found: (room / "page" / found[1].decode()).read_bytes(), (room / "status.html").read_bytes())

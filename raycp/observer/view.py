@@ -4,7 +4,8 @@ from collections.abc import Collection
 from typing import Any, Protocol
 
 from raycp.metrics.exposition import MetricsPage
-from raycp.observer.verdict import FleetVerdict
+from raycp.protocol.fleet_verdict import FleetVerdict
+from raycp.protocol.job_query import JobQuery
 from raycp.protocol.status import Check
 
 Json = dict[str, Any]
@@ -58,7 +59,7 @@ class View(Protocol):
     async def slo(self) -> list[Json]: ...
 
     async def verdict(self) -> FleetVerdict:
-        """The fleet's state in one sentence."""
+        """The fleet's state in one sentence, as ``raycp status`` begins with it."""
         ...
 
     async def attention(self) -> list[Json]:
@@ -79,10 +80,15 @@ class View(Protocol):
         it."""
         ...
 
+    async def jobs(self, query: JobQuery) -> Json | None:
+        """A page of the hub's jobs (``raycp.scheduler.job_list``): ``items``, of ``matching`` ones out of ``total``, with how many
+        there are by ``phases`` and ``queues``. None where the hub's shard does not answer."""
+        ...
+
     async def capacity(self) -> list[Json]:
         """What each member has for jobs, by groups of alike nodes (``raycp.scheduling.capacity.CapacitySummary``)."""
         ...
 
     async def queues(self) -> list[Json]:
-        """The queues, by name: usage, jobs that wait and that are admitted."""
+        """The queues, by name: usage, jobs that wait and that are admitted, and the next one."""
         ...

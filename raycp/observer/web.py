@@ -1,10 +1,10 @@
 """The observer's HTTP routes, over any ``View``.
 
 ``/metrics``, as text or OpenMetrics; ``/healthz``, ``/livez`` and ``/readyz`` as a kube-apiserver answers them (``ok``, or all
-checks where one that is required fails, where the fleet is degraded, and with ``?verbose``); ``/api/v1/...`` JSON; ``/`` the status
-page (one HTML file, no external asset). A view that raises is answered with 500 and a JSON reason, a ``Host`` that is not this
-server's with 421 (``known_hosts``), who may not read with 401, who may not write with 401 or 403 (``access``). No page of others
-may show one of these in a frame. What is written are the console's actions (``action_routes``).
+checks where one that is required fails, where the fleet is degraded, and with ``?verbose``), the last after the verdict;
+``/api/v1/...`` JSON; ``/`` the status page (one HTML file, no external asset). A view that raises is answered with 500 and a JSON
+reason, a ``Host`` that is not this server's with 421 (``known_hosts``), who may not read with 401, who may not write with 401 or
+403 (``access``). No page of others may show one of these in a frame. What is written are the console's actions (``action_routes``).
 """
 
 import asyncio
@@ -16,15 +16,17 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from raycp.base.clock import Clock, SystemClock
+from raycp.base.plaintext import one_line
 from raycp.config.observer import ObserverSpec
 from raycp.observer.access import ObserverAccess, Right, forged
 from raycp.observer.action_routes import ActionRoutes, caller_of
-from raycp.observer.answers import SECURITY, json_answer
+from raycp.observer.answers import SECURITY, json_answer, tagged_answer
 from raycp.observer.audit import Audit
 from raycp.observer.known_hosts import KnownHosts, own_names
 from raycp.observer.status_page import status_page
 from raycp.observer.view import View
 from raycp.protocol.control import Question
+from raycp.protocol.job_query import read_query
 from raycp.protocol.status import Check
 from raycp.protocol.substrate import LeaderAsk, MemberUnavailable
 
@@ -33,9 +35,9 @@ log = logging.getLogger(__name__)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def _checks(checks: list[Check], what: str, verbose: bool) -> web.Response:
+def _checks(checks: list[Check], what: str, verbose: bool, sentence: str = "") -> web.Response:
     passed = all(c.ok for c in checks if c.required)
-    lines = []
+    lines = [one_line(sentence)] if sentence else []
     for check in checks:
         mark = "+" if check.ok else "-"
         found = "ok" if check.ok else "failed" if check.required else "failed, not required"
@@ -149,7 +151,7 @@ def make_app(
         return _checks(await view.healthy(), "healthz", "verbose" in request.query)
 
     async def readyz(request: web.Request) -> web.Response:
-        return _checks(await view.ready(), "readyz", "verbose" in request.query)
+        return _checks(await view.ready(), "readyz", "verbose" in request.query, str(await view.verdict()))
 
     async def timeline(request: web.Request) -> web.Response:
         parts = request.match_info
@@ -164,6 +166,17 @@ def make_app(
         if found is None:
             return json_answer({"error": "the scheduler knows no such job", "path": request.path}, 404)
         return json_answer(found)
+
+    async def jobs(request: web.Request) -> web.Response:
+        try:
+            query = read_query(request.query)
+        except ValueError as refusal:
+            return json_answer({"error": str(refusal), "path": request.path}, 400)
+        found = await view.jobs(query)
+        if found is None:
+            error = "the hub's shard, which has the jobs, does not answer, or the fleet runs no BatchJob"
+            return json_answer({"error": error, "path": request.path}, 503)
+        return tagged_answer(found, request.headers.get("If-None-Match"))
 
     def listing(name: str, call: Callable[[], Awaitable[list[dict[str, Any]]]]) -> web.RouteDef:
         async def handler(_: web.Request) -> web.Response:
@@ -215,6 +228,7 @@ def make_app(
             listing("workers", view.workers),
             listing("lanes", view.lanes),
             listing("slo", view.slo),
+            web.get("/api/v1/jobs", jobs),
             listing("queues", view.queues),
             listing("capacity", view.capacity),
             web.get("/api/v1/explain/{namespace}/{name}", explain),

@@ -13,6 +13,7 @@ import msgspec
 
 from raycp.base.problems import FleetProblem, ProblemCode, as_problems
 from raycp.leadership.switches import Switch
+from raycp.protocol.fleet_verdict import FleetVerdict
 from raycp.protocol.members import QUARANTINE
 
 _MOST = 5
@@ -237,6 +238,8 @@ class FleetStatus(msgspec.Struct, rename="camel", kw_only=True):
     following: str | msgspec.UnsetType = msgspec.UNSET
     warm: bool | msgspec.UnsetType = msgspec.UNSET
     readiness: ReadinessState | msgspec.UnsetType = msgspec.UNSET
+    verdict: FleetVerdict | msgspec.UnsetType = msgspec.UNSET
+    """In the answers to ``raycp status`` and of the observer."""
     ready: bool = False
     reasons: list[str] = []
     unsettled: list[str] = []

@@ -8,7 +8,8 @@ a warm standby follows, and a promotion is decided by the rules of every shard. 
 - ``queue_table`` holds the ``Queue`` objects, and which namespace belongs to which;
 - ``core`` shows all of them to one ``term`` after the other, which feeds ``Admission``; ``writes`` writes its decisions to the
   ``hub``, before any Pod is made (law 6e);
-- ``queue_report`` writes the queues' status; ``answers`` explains a job to whoever asks.
+- ``queue_report`` writes the queues' status; ``answers`` explains a job to whoever asks;
+- ``job_list`` pages, filters and sorts all jobs for the status page, ``job_rows`` says what a row shows.
 
 Nothing of it costs a fleet anything that has no queue, and no job with ``queue``, ``gang`` or ``dependsOn``.
 """

@@ -7,7 +7,7 @@ import msgspec
 from raycp.base.quantities import shown_quantity
 from raycp.scheduler.core import FleetScheduler
 from raycp.scheduling.admissions import JobExplanation
-from raycp.scheduling.queues import QueueStatus
+from raycp.scheduling.queues import QueueStatus, ResourceUsage
 
 Answer = dict[str, Any]
 
@@ -56,8 +56,14 @@ def _queue(scheduler: FleetScheduler, status: QueueStatus) -> Answer:
         "share": status.share,
         "namespaces": list(spec.namespaces) if spec is not None else [],
         "problem": problem or ("it is held (stopPolicy)" if spec is not None and spec.stop == "Hold" else ""),
-        "usage": usage_rows(status),
+        "head": msgspec.to_builtins(status.head),
+        "usage": [row | {"full": _full(each)} for row, each in zip(usage_rows(status), status.usage, strict=True)],
     }
+
+
+def _full(each: ResourceUsage) -> float:
+    """Used of nominal, as a part of 1; more than that is borrowed."""
+    return round(each.used / each.nominal, 3) if each.nominal else float(each.used > 0)
 
 
 def usage_rows(status: QueueStatus) -> list[Answer]:

@@ -17,7 +17,7 @@ from raycp.scheduler.jobs import concerns
 from raycp.scheduler.queue_table import QueueTable
 from raycp.scheduler.term import IDLE, SchedulerTerm
 from raycp.scheduling import Candidate
-from raycp.scheduling.admissions import JobExplanation
+from raycp.scheduling.admissions import JobExplanation, JobWait
 from raycp.scheduling.capacity import CapacitySummary
 from raycp.scheduling.queues import QueueStatus
 
@@ -70,6 +70,11 @@ class FleetScheduler:
         if self._term is None or obj is None or obj.meta.uid not in self._term.jobs:
             return None
         return self._term.admission.explain(obj.meta.uid, self._clock.wall())
+
+    def waits(self, namespace: str, name: str) -> JobWait | None:
+        """See ``Admission.waits``; None also for a job that takes no part."""
+        obj = self._hub.cached(namespace, name)
+        return self._term.admission.waits(obj.meta.uid) if self._term is not None and obj is not None else None
 
     def queue_status(self) -> list[QueueStatus]:
         """See ``Admission.queue_status``."""

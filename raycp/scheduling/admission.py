@@ -20,13 +20,13 @@ from typing import Literal
 
 from msgspec.structs import replace
 
-from raycp.scheduling.admissions import AdmissionDecision, AdmissionRecord, JobExplanation
+from raycp.scheduling.admissions import AdmissionDecision, AdmissionRecord, JobExplanation, JobWait
 from raycp.scheduling.attempts import Fit, Misfit, attempt
 from raycp.scheduling.capacity import CapacitySummary
 from raycp.scheduling.demand import JobDemand
 from raycp.scheduling.dependencies import DependencyGraph
 from raycp.scheduling.eviction import Timers, backed_off, evicting
-from raycp.scheduling.explanation import explained, queue_states
+from raycp.scheduling.explanation import explained, queue_states, waits
 from raycp.scheduling.lines import JobEntry, QueueLine
 from raycp.scheduling.model import Candidate
 from raycp.scheduling.preemption import victims
@@ -239,6 +239,11 @@ class Admission:
         if entry is None:
             return None
         return explained(self._state, self._lines.get(entry.line), self._plans.of(uid), entry, now)
+
+    def waits(self, uid: str) -> JobWait | None:
+        """What the job waits for, as it is known: cheap. None for one that is admitted or not known."""
+        entry = self._jobs.get(uid)
+        return waits(self._state, self._lines.get(entry.line), entry) if entry is not None else None
 
     def queue_status(self) -> list[QueueStatus]:
         """All queues, by name; the one without quotas, of jobs that belong to no queue, has an empty name."""

@@ -62,6 +62,16 @@ WaitReason = Literal[
 ]
 
 
+class JobWait(msgspec.Struct, frozen=True):
+    """What a job waits for, as it was found when it was last considered: no placement is computed. ``position``: 1 for the next of
+    its queue, 0 where it waits for something before it may queue; ``pending``: the queue's jobs that wait."""
+
+    reason: WaitReason
+    message: str
+    position: int = 0
+    pending: int = 0
+
+
 class JobExplanation(msgspec.Struct, frozen=True):
     """Why a job is where it is. ``position``: 1 for the next of its queue, 0 where it does not wait. ``reserved_from``: when the
     room

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
-from raycp.scheduling.admissions import JobExplanation
+from raycp.scheduling.admissions import JobExplanation, JobWait, WaitReason
 from raycp.scheduling.attempts import Misfit, attempt
 from raycp.scheduling.lines import JobEntry, QueueLine
-from raycp.scheduling.queues import QueueStatus
+from raycp.scheduling.queues import QueueHead, QueueStatus
 from raycp.scheduling.reservations import HeadPlan
 from raycp.scheduling.state import AdmissionState
 
@@ -21,18 +21,13 @@ def explained(state: AdmissionState, line: QueueLine | None, plan: HeadPlan | No
         message = f"{record.reason}: {record.message}" if record.state == "Evicting" else f"Pods by cluster: {placed}"
         return JobExplanation(job.uid, record.state, record.queue, 0, pending, "", message, verdicts)
     position = line.position(entry) if line is not None else 0
-    reason, message = entry.reason, entry.message
     if line is None or not position:
-        return JobExplanation(job.uid, "Pending", entry.line, 0, pending, reason, message)
-    if state.ledger.queues[entry.line].stop != "None":
-        reason, message = "QueueStopped", f"queue {entry.line} is stopped (stop: Hold)"
-    elif reason == "NotConsidered":
+        return JobExplanation(job.uid, "Pending", entry.line, 0, pending, *_known(entry))
+    reason, message = _in_line(state, line, entry, position)
+    if entry.reason == "NotConsidered" and reason != "QueueStopped":
         found = attempt(state, entry.line, job, now)
         if isinstance(found, Misfit):
             reason, message = found.reason, found.message
-        elif position > 1:
-            first = next(line.first(1))
-            reason, message = "BehindHead", f"{position - 1} jobs are before it, the first is {first.demand.key}"
     flavor = state.ledger.flavors(entry.line)[0]
     verdicts = state.place(job, state.shape(job, flavor.node_labels), job.pods, now, explain=True).verdicts
     return JobExplanation(
@@ -40,12 +35,45 @@ def explained(state: AdmissionState, line: QueueLine | None, plan: HeadPlan | No
     )
 
 
+def waits(state: AdmissionState, line: QueueLine | None, entry: JobEntry) -> JobWait | None:
+    """What a job waits for, as it is known; None for one that is admitted. Costs no placement: it may be asked of many."""
+    if entry.record.state != "Pending":
+        return None
+    position = line.position(entry) if line is not None else 0
+    if line is None or not position:
+        return JobWait(*_known(entry), 0, len(line) if line is not None else 0)
+    return JobWait(*_in_line(state, line, entry, position), position, len(line))
+
+
+def _in_line(state: AdmissionState, line: QueueLine, entry: JobEntry, position: int) -> tuple[WaitReason, str]:
+    if state.ledger.queues[entry.line].stop != "None":
+        return "QueueStopped", f"queue {entry.line} is stopped (stop: Hold)"
+    if entry.reason == "NotConsidered" and position > 1:
+        return "BehindHead", f"{position - 1} jobs are before it, the first is {next(line.first(1)).demand.key}"
+    return _known(entry)
+
+
+def _known(entry: JobEntry) -> tuple[WaitReason, str]:
+    return entry.reason, entry.message or ("it has not been considered yet" if entry.reason == "NotConsidered" else "")
+
+
 def queue_states(state: AdmissionState, lines: Mapping[str, QueueLine]) -> list[QueueStatus]:
     """Of all queues, by name."""
     ledger = state.ledger
     return [
         QueueStatus(
-            name, spec.cohort, len(lines[name]), len(state.by_queue.get(name, ())), ledger.share(name)[0], ledger.usage(name)
+            name,
+            spec.cohort,
+            len(lines[name]),
+            len(state.by_queue.get(name, ())),
+            ledger.share(name)[0],
+            ledger.usage(name),
+            _head(state, lines[name]),
         )
         for name, spec in sorted(ledger.queues.items())
     ]
+
+
+def _head(state: AdmissionState, line: QueueLine) -> QueueHead | None:
+    entry = next(line.first(1), None)
+    return QueueHead(entry.demand.key, *_in_line(state, line, entry, 1)) if entry is not None else None

@@ -60,8 +60,17 @@ class ResourceUsage(msgspec.Struct, frozen=True):
     borrowed: int
 
 
+class QueueHead(msgspec.Struct, frozen=True):
+    """The next job of a queue (``NAMESPACE/NAME``), and what it waits for."""
+
+    job: str
+    reason: str
+    message: str
+
+
 class QueueStatus(msgspec.Struct, frozen=True):
-    """A queue's state. ``share``: its weighted dominant share, the key of fair sharing (0: it borrows nothing)."""
+    """A queue's state. ``share``: its weighted dominant share, the key of fair sharing (0: it borrows nothing). ``head`` is None
+    where no job waits."""
 
     name: str
     cohort: str
@@ -69,3 +78,4 @@ class QueueStatus(msgspec.Struct, frozen=True):
     admitted: int
     share: float
     usage: tuple[ResourceUsage, ...]
+    head: QueueHead | None = None

@@ -9,7 +9,7 @@ import contextlib
 import logging
 import random
 import secrets
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any
 
 import msgspec
@@ -367,9 +367,9 @@ class ShardCore(MemberCore):
         self.audit.check()
         self.rests.expire()
 
-    def _timeline(self, query: TimelineQuery) -> bytes:
+    def _timeline(self, query: TimelineQuery) -> bytes | Awaitable[bytes]:
         if query.topic:
-            return msgspec.json.encode(self.hosting.answer(query.topic, query.namespace, query.name))
+            return self.hosting.reply(query)
         return msgspec.json.encode(self.reporter.timeline(query.cluster, query.kind, query.namespace, query.name))
 
     def fill(self, report: Report) -> None:

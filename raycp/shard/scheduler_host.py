@@ -6,6 +6,7 @@ at a flag four times a second.
 """
 
 import secrets
+from collections.abc import Awaitable
 from typing import Any
 
 import msgspec
@@ -16,11 +17,13 @@ from raycp.base.loop_names import LoopName
 from raycp.base.loops import Loops
 from raycp.base.text import message_of
 from raycp.config.clusters import ClusterSpec
-from raycp.protocol.frames import CapacityChanged
+from raycp.protocol.frames import CapacityChanged, TimelineQuery
+from raycp.protocol.job_query import JobQuery
 from raycp.protocol.plan import Plan
 from raycp.scheduler.answers import capacity_rows, explained, queue_rows
 from raycp.scheduler.capacity_watch import decode_summary
 from raycp.scheduler.core import FleetScheduler
+from raycp.scheduler.job_list import JobList
 from raycp.scheduler.queue_report import QueueReport
 from raycp.scheduling import Candidate
 from raycp.scheduling.capacity import CapacitySummary
@@ -63,9 +66,10 @@ class SchedulerHost:
         self._by = secrets.token_hex(6)
         self._asked = float("-inf")
         self._plan: Plan | None = None
-        self._hosts = self._running = self._hosted = False
+        self._hosts = self._running = self._hosted = self._paged = False
         self.hub = hub
         self.scheduler = FleetScheduler(self.hub, clock)
+        self._jobs = JobList(self.hub, self.scheduler.queues.of, self.scheduler.waits, clock)
         self._report = QueueReport(self.scheduler, self.hub, clock)
         self._members: dict[str, tuple[ClusterSpec, dict[str, str]]] = {}
         self._told: dict[str, tuple[CapacitySummary | None, bool, str]] = {}
@@ -99,6 +103,16 @@ class SchedulerHost:
         if self._hosts and not self.scheduler.queues_listed and self.hub.queues_known:
             self._queues_changed([])
 
+    def reply(self, query: TimelineQuery) -> bytes | Awaitable[bytes]:
+        """The answer to a question of the observer, as JSON."""
+        if query.topic == "jobs" and self._hosts:
+            return self._page(query.jobs or JobQuery())
+        return msgspec.json.encode(self.answer(query.topic, query.namespace, query.name))
+
+    async def _page(self, query: JobQuery) -> bytes:
+        self._paged = True
+        return msgspec.json.encode(await self._jobs.answer(query))
+
     def answer(self, topic: str, namespace: str, name: str) -> dict[str, Any] | None:
         """What ``raycp explain`` and ``raycp queues`` show; None where there is nothing to show."""
         if not self._hosts:
@@ -127,6 +141,8 @@ class SchedulerHost:
 
     async def _step(self) -> None:
         self.refresh()
+        if self._paged:
+            self._paged = not self._jobs.expire()
         if self._hosts and self.scheduler.engaged:
             now = self._clock.now()
             if now - self._asked >= ASK_EVERY:

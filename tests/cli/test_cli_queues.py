@@ -13,7 +13,7 @@ from raycp.cli.main import main
 USAGE = {"flavor": "default", "resource": "cpu", "nominal": "400", "used": "410", "borrowed": "10"}
 QUEUES = [
     {"name": "research", "cohort": "company", "pending": 3, "admitted": 5, "share": 0.25, "namespaces": ["a"], "problem": "",
-     "usage": [USAGE]},
+     "usage": [USAGE], "head": {"job": "a/train", "reason": "NoRoom", "message": "needs room for 64 Pods"}},
     {"name": "held", "cohort": "", "pending": 1, "admitted": 0, "share": 0.0, "namespaces": [], "usage": [],
      "problem": "it is held (stopPolicy)"},
 ]  # fmt: skip
@@ -53,6 +53,8 @@ def test_queues_are_listed_with_what_is_borrowed(url: str, capsys: pytest.Captur
     shown = capsys.readouterr().out
     assert "cpu 410/400 (+10)" in shown
     assert "it is held (stopPolicy)" in shown
+    assert main(["queues", "--url", url, "-o", "wide"]) == 0
+    assert "a/train: needs room for 64 Pods" in capsys.readouterr().out
     assert main(["queues", "--url", url, "-o", "json"]) == 0
     assert json.loads(capsys.readouterr().out) == QUEUES
 

@@ -12,7 +12,9 @@ from raycp.base.problems import FleetProblem, ProblemCode, ProblemOwner
 from raycp.cli import kubeconfig
 from raycp.cli import status as command
 from raycp.cli.status import show_standby
+from raycp.protocol.report import FailureReport, Report
 from raycp.protocol.status import FleetStatus, LeaderStatus, ShardStatus, WorkerStatus, with_readiness
+from raycp.protocol.verdict import with_verdict
 
 
 def found(*, worker: bool = True, problems: tuple[FleetProblem, ...] = ()) -> dict[str, Any]:
@@ -60,7 +62,9 @@ def test_text_json_and_exit_code_agree(
     monkeypatch.setattr(command, "namespace_of", lambda args: "raycp-t")
     monkeypatch.setattr(command, "FleetClient", lambda namespace: Client())
     assert command.run(argparse.Namespace(address="x", output="table", watch=False)) == code
-    assert f"fleet t ({word})" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert f"fleet t ({word})" in shown
+    assert shown.lower().startswith(f"{word}: ")
     assert command.run(argparse.Namespace(address="x", output="json", watch=False)) == code
     assert msgspec.json.decode(capsys.readouterr().out)["readiness"] == word.replace(" ", "-")
 
@@ -70,7 +74,9 @@ def test_a_problem_is_shown_with_its_owner_and_since_when() -> None:
     assert "LoopFailed" in shown
     assert "shard 0, loop reflector, cluster east" in shown
     assert command.since(LOOP.since) in shown
-    assert shown.count(LOOP.message) == 1, "a reason that is a problem is shown as a problem"
+    verdict, _, rest = shown.partition("\n")
+    assert LOOP.message in verdict
+    assert rest.count(LOOP.message) == 1, "a reason that is a problem is shown as a problem"
     (row,) = msgspec.json.decode(str(command.show(found(problems=(LOOP,)), "json")))["problems"]
     assert row == {
         "code": "LoopFailed",
@@ -111,3 +117,25 @@ def test_a_drained_cluster_says_so_before_what_is_wrong_with_it() -> None:
     east = {"name": "east", "role": "member", "reachable": True, "synced": True, "objects": 1, "lagSeconds": 0.25, "shard": "0"}
     shown = str(command.show(found() | {"clusters": [east | {"closed": "drained", "reason": "it is slow"}]}, "table"))
     assert "0.250 s   0       drained; it is slow" in shown
+
+
+def test_what_fails_beside_the_first_is_told_and_a_note_once() -> None:
+    note = FleetProblem(ProblemCode.OBJECTS_UNREADABLE, ProblemOwner(cluster="hub"), "2 objects can't be read", 1.0)
+    rows = [
+        FailureReport("hub", f"hub/v1/Pod/default/{at}", f"controller-{at}", "KeyError: 'a'", "x.py:1", 1, None, 1.0)
+        for at in range(7)
+    ]
+    status = msgspec.convert(found(problems=(note,)), FleetStatus)
+    report = Report(1, "node", failures=rows, failing=7)
+    lines = str(command.show(msgspec.to_builtins(with_verdict(status, [report], 100.0)), "table")).splitlines()
+    assert lines[0].startswith("Failing: controller controller-0, 1 object in 1 cluster since ")
+    assert [line.split(",")[0] for line in lines[1:6]] == [
+        *(f"controller controller-{at}" for at in (1, 2, 3, 4)), "and 2 more: see `raycp errors`"
+    ]  # fmt: skip
+    assert sum("2 objects can't be read" in line for line in lines) == 1
+
+
+def test_the_leader_of_an_earlier_release_tells_no_verdict() -> None:
+    shown = msgspec.json.decode(str(command.show(found(worker=False), "json")))
+    assert next(iter(shown)) == "verdict"
+    assert (shown["verdict"]["level"], shown["verdict"]["text"]) == ("not-ready", "it starts")

@@ -14,6 +14,7 @@ from raycp.base.loop_names import LoopName
 from raycp.config import FleetDoc
 from raycp.config.embedded import FaultSpec
 from raycp.protocol.control import SetPause
+from raycp.protocol.job_query import JobQuery
 from raycp.protocol.members import Role
 from raycp.sdk import conditions
 
@@ -90,11 +91,13 @@ async def test_a_gang_spans_the_clusters_that_have_room(fleet: Led) -> None:
     assert admission(fleet, "gang")["clusters"] == pods(fleet, "gang")
     await submit(fleet, "late")
     await until(lambda: admission(fleet, "late").get("reason"))
-    await until(lambda: conditions.get(status(fleet, "late").get("conditions"), "Admitted"))
     assert admission(fleet, "late")["reason"] == "NoRoom"
-    found = conditions.get(status(fleet, "late")["conditions"], "Admitted")
-    assert found is not None
-    assert (found["status"], found["reason"]) == ("False", "NoRoom")
+
+    def told() -> bool:
+        found = conditions.get(status(fleet, "late").get("conditions"), "Admitted") or {}
+        return (found.get("status"), found.get("reason")) == ("False", "NoRoom")
+
+    await until(told, what="its conditions say so, once the reconcile after the scheduler's word has run")
     assert pods(fleet, "late") == {}
 
 
@@ -155,6 +158,16 @@ async def test_a_member_that_declares_its_nodes_is_not_watched(monkeypatch: pyte
         assert shard.hosting.answer("explain", "default", waits[0])["waitsFor"]["reason"] == "NoRoom"
         (row,) = [row for row in shard.hosting.answer("queues", "", "")["items"] if row["name"] == "batch"]
         assert (row["pending"], row["admitted"]) == (1, 2)
+        assert row["head"]["job"] == f"default/{waits[0]}"
+        assert (row["head"]["reason"], row["usage"][0]["full"]) == ("NoRoom", 0.02)
+        view = (await until(lambda: fleet.substrate.living(Role.OBSERVER)))[0].view
+        page = await until(lambda: view.jobs(JobQuery(order="name")), what="the observer has the hub's jobs")
+        found = {each["name"]: each for each in page["items"]}
+        assert sorted(found) == ["one", "three", "two"]
+        assert {each["queue"] for each in page["items"]} == {"batch"}
+        assert (found[waits[0]]["why"]["reason"], found[waits[0]]["why"]["position"]) == ("NoRoom", 1)
+        assert found[waits[0]]["phase"] == "Queued"
+        assert sum(each["clusters"][0]["admitted"] for each in page["items"] if each["clusters"]) == 2
         assert fleet.cluster("east").recorder is not None
         assert not shard.hosting.reports.watched
 

@@ -1,4 +1,4 @@
-"""A member's last statistics are handled by the observer before the member ends."""
+"""What a member sends the observer: its last statistics are handled before it ends; answers at once, or later."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ from inprocess import CLOCK, HOST, plan_of, until
 from raycp.base.loops import Loops
 from raycp.member.stats import LAST_WITHIN, StatsReporter
 from raycp.metrics import Metrics
-from raycp.protocol.frames import Hello, Message, Stats, Sync, SyncDone
+from raycp.protocol.frames import Hello, Message, Stats, Sync, SyncDone, TimelineQuery, TimelineReply
 from raycp.protocol.members import Member, Role
 from raycp.protocol.plan import ObserverPlan
 from raycp.protocol.report import Report
@@ -63,6 +63,42 @@ async def test_the_last_statistics_are_handled_before_the_end() -> None:
     observer.messages.clear()
     await asyncio.wait_for(reporter.last(), 5.0)
     assert observer.synced(), "an observer that never answers does not hold up the end"
+    server.close()
+    await loops.stop()
+    observer.connection.close()
+
+
+async def test_an_answer_may_come_later_and_holds_nothing_up() -> None:
+    """A page of ten thousand jobs is made in slices: other questions are answered meanwhile, and one that fails ends nothing."""
+    ready, observer, loops = asyncio.Event(), Observer(), Loops(CLOCK)
+    server = await listening(observer.accept)
+
+    async def page() -> bytes:
+        await ready.wait()
+        return b"[]"
+
+    async def broken() -> bytes:
+        raise RuntimeError("no page")
+
+    answers = {"jobs": page, "broken": broken}
+    member = Member(Role.SHARD, "0", 0)
+    reporter = StatsReporter(
+        member, credentials(member.actor_name), CLOCK, loops, Metrics(), lambda: Report(1, "node"), None,
+        lambda query: answers[query.topic]() if query.topic in answers else b"null",
+    )  # fmt: skip
+    address = ObserverPlan(HOST, server.port, member="m")
+    reporter.update(msgspec.structs.replace(plan_of({"here": "0"}, "tracked"), observer=address))
+    await until(lambda: observer.connection)
+    assert observer.connection is not None
+    for identity, topic in enumerate(("jobs", "broken", "queues")):
+        observer.connection.send(TimelineQuery(identity, "hub", "", "", "", topic))
+
+    def replies() -> list[tuple[int, bytes]]:
+        return [(each.id, each.body) for each in observer.messages if isinstance(each, TimelineReply)]
+
+    await until(lambda: replies() == [(2, b"null")])
+    ready.set()
+    await until(lambda: replies() == [(2, b"null"), (0, b"[]")])
     server.close()
     await loops.stop()
     observer.connection.close()

@@ -17,6 +17,7 @@ from raycp.driver.upgrade import stand_by
 from raycp.embedded.cluster import EmbeddedCluster
 from raycp.leader.core import LeaderCore
 from raycp.observer import status_feed
+from raycp.protocol.control import StatusOf
 
 Status = dict[str, Any]
 
@@ -40,13 +41,15 @@ def facts(value: Any) -> Any:
 
 
 class Shown:
-    """What each of the four shows. ``readyz`` is its status code, ``condition`` what the hub has; None where it can't have any."""
+    """What each of the four shows. ``readyz`` is its status code, ``first`` its first line, ``condition`` what the hub has; None
+    where it can't have any."""
 
-    def __init__(self, leader: Status, observer: Status, readyz: int, condition: dict[str, str] | None) -> None:
+    def __init__(self, leader: Status, observer: Status, readyz: int, first: str, condition: dict[str, str] | None) -> None:
         self.condition = condition
         self.leader = leader
         self.observer = observer
         self.readyz = readyz
+        self.first = first
         self.command = str(show_standby(leader, "table") if "following" in leader else show(leader, "table"))
 
     @property
@@ -70,6 +73,9 @@ class Shown:
             reasons = [each["message"] for each in json.loads(stored.get("problems", "[]"))]
             same = same and reasons == [each["message"] for each in leader["problems"]]
             same = same and (stored.get("reason"), stored.get("status")) == (WORDS[leader["readiness"]], str(leader["ready"]))
+        same = same and self.first == f"{leader['verdict']['word']}: {leader['verdict']['text']}"
+        if "following" not in leader:
+            same = same and self.command.splitlines()[0] == self.first
         return same and self.readyz == (200 if leader["ready"] else 503) and f"({word})" in self.command
 
 
@@ -78,16 +84,16 @@ async def shown(leader: LeaderCore, hub: EmbeddedCluster | None = None) -> Shown
     seconds."""
 
     async def ask() -> Shown | None:
-        found = msgspec.to_builtins(leader.status())
+        found = msgspec.json.decode(msgspec.json.encode(await leader.ask(StatusOf())))
         if not found["observer"]["url"]:
             return None
         async with aiohttp.ClientSession(found["observer"]["url"]) as session:
             async with session.get("/api/v1/status") as answer:
                 observer = await answer.json()
             async with session.get("/readyz?verbose") as answer:
-                readyz = answer.status
+                readyz, first = answer.status, (await answer.text()).splitlines()[0]
         stored = hub.api.get("configmaps", "raycp-system", "raycp-t-condition") if hub is not None else {}
-        made = Shown(found, observer, readyz, stored["data"] if stored else None if hub is None else {})
+        made = Shown(found, observer, readyz, first, stored["data"] if stored else None if hub is None else {})
         return made if made.agrees else None
 
     found: Shown = await until(ask, 10.0, "leader, observer, command line and hub agree")

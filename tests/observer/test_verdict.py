@@ -1,5 +1,8 @@
-"""The verdict and the table of what needs attention: one truth with ``/readyz``, in words."""
+"""The verdict and the table of what needs attention: one truth with ``/readyz`` and ``raycp status``, in words."""
 
+import argparse
+import asyncio
+import contextlib
 from typing import Any
 
 import msgspec
@@ -9,13 +12,15 @@ from page_views import NAMES, SINCE, WALL, PageFleet, crashing_fleet, failing_fl
 
 from raycp.base.clock import VirtualClock
 from raycp.base.problems import FLEET, FleetProblem, ProblemCode, ProblemOwner
+from raycp.cli import status as command
 from raycp.observer.access import ObserverAccess
 from raycp.observer.attention import AttentionRow, Urgency, attention
 from raycp.observer.known_hosts import KnownHosts
-from raycp.observer.verdict import VerdictLevel, error_class, moment, verdict
 from raycp.observer.web import ANYWHERE, make_app
+from raycp.protocol.fleet_verdict import VerdictLevel
 from raycp.protocol.report import FailureReport
 from raycp.protocol.status import FleetStatus, LeaderStatus
+from raycp.protocol.verdict import error_class, moment, verdict, with_verdict
 
 
 def said(status: FleetStatus, failures: list[FailureReport] | None = None, failing: int | None = None) -> str:
@@ -180,9 +185,46 @@ async def test_it_says_what_readyz_says(case: str) -> None:
     async with TestClient(TestServer(app)) as client:
         async with client.get("/readyz") as answer:
             assert (answer.status, (await answer.text()).strip().splitlines()[-1]) == (status, text)
+        async with client.get("/readyz?verbose") as answer:
+            first = (await answer.text()).splitlines()[0]
         async with client.get("/api/v1/overview") as answer:
             found = await answer.json()
+        async with client.get("/api/v1/status") as answer:
+            assert (await answer.json())["verdict"] == found["verdict"]
+    assert first == f"{found['verdict']['word']}: {found['verdict']['text']}"
     assert found["verdict"]["level"] == level
     assert bool(found["attention"]) == (level != "ready")
     if page.status is not None:
         assert found["status"]["readiness"] == {"failing": "ready"}.get(level, level)
+
+
+@pytest.mark.parametrize("case", CASES)
+async def test_raycp_status_begins_with_the_same_sentence_and_its_exit_code_agrees(
+    case: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page, level, status, _ = CASES[case]
+    reports = [known.report for known in page.reports.values()]
+    answer = msgspec.to_builtins(with_verdict(page.feed.current(), reports, WALL))
+
+    class Client:
+        async def status(self) -> Any:
+            return answer
+
+        async def beside(self) -> None:
+            return None
+
+    for name, value in (("at_ray", contextlib.nullcontext), ("existing", str), ("namespace_of", str)):
+        monkeypatch.setattr(command, name, value)
+    monkeypatch.setattr(command, "FleetClient", lambda _: Client())
+    told = await page.view.verdict()
+    for format in ("table", "json"):
+        code = await asyncio.to_thread(command.run, argparse.Namespace(output=format, watch=False))
+        assert code == (0 if status == 200 else 1)
+    table, _, shown = capsys.readouterr().out.partition("{")
+    assert table.splitlines()[0] == str(told)
+    found = msgspec.json.decode("{" + shown)
+    assert next(iter(found)) == "verdict"
+    assert found["verdict"] == msgspec.json.decode(msgspec.json.encode(told))
+    assert found["verdict"]["level"] == level
+    failing = [each for each in told.details if each.startswith("failing: ")]
+    assert table.splitlines()[1 : 1 + len(failing)] == failing, "what fails beside that is told, too"

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Collection
 from typing import Any
 
 import aiohttp
+import msgspec
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -12,8 +13,9 @@ from raycp.config.observer import ObserverSpec
 from raycp.metrics import Merger, Metrics
 from raycp.metrics.exposition import MetricsPage, metrics_page
 from raycp.observer.known_hosts import KnownHosts
-from raycp.observer.verdict import FleetVerdict, VerdictLevel
 from raycp.observer.web import WebServer, serve
+from raycp.protocol.fleet_verdict import FleetVerdict, VerdictLevel
+from raycp.protocol.job_query import JobQuery
 from raycp.protocol.status import Check
 
 PROMETHEUS = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
@@ -80,6 +82,9 @@ class SmallView:
     async def queues(self) -> list[dict[str, Any]]:
         return [{"name": "batch", "pending": 2}]
 
+    async def jobs(self, query: JobQuery) -> dict[str, Any] | None:
+        return {"items": [], "asked": msgspec.to_builtins(query)} if query.name != "nobody" else None
+
     async def timeline(self, cluster: str, kind: str, namespace: str, name: str) -> dict[str, Any] | None:
         return {"asked": [cluster, kind, namespace, name]} if name != "nobody" else None
 
@@ -120,6 +125,7 @@ async def test_health_and_readiness_as_a_kube_apiserver(site: Site) -> None:
     async with session.get("/readyz") as answer:
         assert answer.status == 200, "degraded: it works, and the answer says what does not"
         assert (await answer.text()).splitlines() == [
+            "Not ready: 2 of 3 synced",
             "[+]leader ok", "[-]informers-east failed, not required: cluster is down", "readyz check passed, degraded",
         ]  # fmt: skip
     view.checks[1] = Check("paused", True, "cluster east", required=False)
@@ -144,6 +150,36 @@ async def test_the_json_lists(site: Site) -> None:
     assert overview["failing"] == 400
     async with session.get("/api/v1/nothing") as answer:
         assert (answer.status, (await answer.json())["error"]) == (404, "Not Found")
+
+
+async def test_a_page_of_jobs(site: Site) -> None:
+    session = site[2]
+    async with session.get("/api/v1/jobs", params={"name": "a/b", "phase": "Queued", "offset": "50", "limit": "10"}) as answer:
+        asked = (await answer.json())["asked"]
+        tag = answer.headers["ETag"]
+    assert (asked["name"], asked["phase"], asked["offset"], asked["limit"]) == ("a/b", "Queued", 50, 10)
+    same = {"name": "a/b", "phase": "Queued", "offset": "50", "limit": "10"}
+    async with session.get("/api/v1/jobs", params=same, headers={"If-None-Match": tag}) as answer:
+        assert (answer.status, await answer.read(), answer.headers["ETag"]) == (304, b"", tag)
+        assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+    async with session.get("/api/v1/jobs", params={**same, "offset": "0"}, headers={"If-None-Match": tag}) as answer:
+        assert answer.status == 200
+    async with session.get("/api/v1/jobs?phase=running") as answer:
+        assert answer.status == 400
+        assert (await answer.json())["error"].startswith("phase is 'running': use one of New, Queued")
+    async with session.get("/api/v1/jobs?name=nobody") as answer:
+        assert answer.status == 503
+        assert "does not answer" in (await answer.json())["error"]
+
+
+async def test_the_page_has_its_scripts_in_it(site: Site) -> None:
+    """One request shows it, and its policy lets in no file."""
+    async with site[2].get("/") as answer:
+        page = await answer.text()
+    assert "function showJobs(" in page
+    assert "/* page/" not in page
+    assert page.count("<script>") == 1
+    assert "src=" not in page
 
 
 @pytest.mark.parametrize(

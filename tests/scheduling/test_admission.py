@@ -7,9 +7,11 @@ from admission_world import World, job, queue
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from raycp.scheduling import explanation
 from raycp.scheduling.capacity import DeclaredNodes, declared_capacity
 from raycp.scheduling.demand import Dependency
 from raycp.scheduling.model import Candidate, Rules
+from raycp.scheduling.state import AdmissionState
 
 ONE = {"c1": (1, 10)}
 
@@ -248,6 +250,39 @@ def test_a_lost_cluster_moves_what_may_move_and_breaks_gangs() -> None:
     w.lost.clear()
     w.tell(lost)
     assert [each.uid for each in w.decide()] == ["gang"]
+
+
+def test_what_many_jobs_wait_for_is_known_without_a_placement(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page of jobs asks it of each row: in the same words as ``explain`` where the job has been considered."""
+    w = world(queue("a", 4), queue("held", 4, stop="Hold"), queue("idle", 4))
+    for at in range(12):
+        w.submit(job(f"j{at:02}", 3 + at % 2, queue="a", created=float(at)))
+    w.submit(job("h", queue="held"))
+    w.submit(job("d", depends_on=(Dependency("j00"),)))
+    w.decide()
+    explained = {uid: w.admission.explain(uid, w.now) for uid in w.jobs}
+    monkeypatch.setattr(explanation, "attempt", None)
+    monkeypatch.setattr(AdmissionState, "place", None)
+    assert w.admission.waits("j00") is None, "it is admitted"
+    assert w.admission.waits("nobody") is None
+    for uid in w.waiting:
+        found, told = w.admission.waits(uid), explained[uid]
+        assert found is not None
+        assert told is not None
+        assert (found.position, found.pending) == (told.position, told.pending)
+        assert found.reason in (told.reason, "BehindHead")
+        assert found.message
+    behind = w.admission.waits("j11")
+    assert behind is not None
+    assert (behind.reason, behind.position, behind.pending) == ("BehindHead", 11, 11)
+    assert behind.message == "10 jobs are before it, the first is ns/j01"
+    heads = {status.name: status.head for status in w.admission.queue_status()}
+    first, held = heads["a"], heads["held"]
+    assert first is not None
+    assert (first.job, first.reason) == ("ns/j01", "WaitingForQuota")
+    assert held is not None
+    assert (held.job, held.reason) == ("ns/h", "QueueStopped")
+    assert heads["idle"] is None
 
 
 def test_jobs_wait_for_those_that_they_depend_on() -> None:

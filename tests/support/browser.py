@@ -18,6 +18,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from pictures import small_png
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or "/usr/bin/chromium"
 FLAGS = [
@@ -124,9 +125,9 @@ class Tab:
         await self.call("Input.dispatchKeyEvent", type="keyUp", key=key, windowsVirtualKeyCode=codes.get(key, 0))
 
     async def picture(self, file: Path, *, whole: bool = False) -> None:
-        """A PNG of the window, or of the whole page."""
+        """A small PNG of the window, or of the whole page."""
         found = await self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole, optimizeForSpeed=False)
-        file.write_bytes(base64.b64decode(found["data"]))  # noqa: ASYNC240
+        file.write_bytes(small_png(base64.b64decode(found["data"])))  # noqa: ASYNC240
 
 
 @contextlib.asynccontextmanager

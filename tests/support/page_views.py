@@ -3,6 +3,7 @@
 from typing import Any
 
 import msgspec
+from job_samples import JobShard
 
 from raycp.base.clock import VirtualClock
 from raycp.base.problems import FleetProblem, ProblemCode, ProblemOwner
@@ -12,6 +13,7 @@ from raycp.metrics.catalog import ApiMetrics, ReconcileMetrics, ReflectorMetrics
 from raycp.observer.fleet_view import FleetView
 from raycp.observer.sources import MemberReport
 from raycp.observer.status_feed import StatusFeed
+from raycp.protocol.job_query import JobQuery
 from raycp.protocol.members import Member, Role
 from raycp.protocol.report import ClusterReport, FailureReport, LaneReport, Report
 from raycp.protocol.status import (
@@ -164,9 +166,16 @@ STEPS: list[dict[str, Any]] = [
 
 
 class Shards:
-    """Knows one object."""
+    """Knows one object, and the jobs of ``jobs``."""
 
-    async def timeline(self, shard: str, cluster: str, kind: str, namespace: str, name: str, topic: str = "") -> bytes | None:
+    def __init__(self, jobs: JobShard) -> None:
+        self.jobs = jobs
+
+    async def timeline(
+        self, shard: str, cluster: str, kind: str, namespace: str, name: str, topic: str = "", jobs: JobQuery | None = None
+    ) -> bytes | None:
+        if topic:
+            return await self.jobs.answer(topic, jobs)
         if (cluster, kind, namespace, name) != ("hub", JOB, "default", "hello"):
             return None
         return msgspec.json.encode({"controllers": [{"controller": "batchjob", "queue": None, "steps": STEPS}]})
@@ -187,6 +196,7 @@ class _AnyPlan:
 
     def __init__(self, status: FleetStatus) -> None:
         self.clusters = status.clusters
+        self.hub = next((row for row in status.clusters if row.role == "hub"), None)
         self.shards = [type("Place", (), {"member": row.member, "shard": row.shard}) for row in status.shards]
         self._by_name = {row.name: row for row in status.clusters}
 
@@ -204,7 +214,9 @@ class PageFleet:
         failing: int | None = None,
         slo: list[dict[str, Any]] | None = None,
         lanes: dict[str, int] | None = None,
+        jobs: JobShard | None = None,
     ) -> None:
+        self.jobs = jobs or JobShard([])
         self.clock = VirtualClock(wall=WALL)
         self.merger = Merger()
         self.reports: dict[str, MemberReport] = {}
@@ -219,7 +231,7 @@ class PageFleet:
             self.feed.receive(self.status)
             self._report(self.status, failures or [], failing, lanes or {})
         plan: Any = _AnyPlan(self.status) if self.status is not None else None
-        self.view = FleetView(self.clock, self.feed, self.merger, Book(slo or []), Shards(), lambda: plan)
+        self.view = FleetView(self.clock, self.feed, self.merger, Book(slo or []), Shards(self.jobs), lambda: plan)
 
     def _report(self, status: FleetStatus, failures: list[FailureReport], failing: int | None, lanes: dict[str, int]) -> None:
         for at, member in enumerate(SHARDS):

@@ -2,6 +2,8 @@
 
 import msgspec
 
+from raycp.protocol.job_query import JobQuery
+
 
 class Stats(msgspec.Struct, tag="stats", array_like=True):
     """A member's statistics, sent once a second: absolute values since its start. ``slo`` is empty except from shards. ``more``:
@@ -33,8 +35,10 @@ class TimelineQuery(msgspec.Struct, tag="timeline_query", array_like=True):
     namespace: str
     name: str
     topic: str = ""
-    """What is asked instead of the timeline: ``explain`` (of a job), ``queues``; an older member
+    """What is asked instead of the timeline: ``explain`` (of a job), ``jobs``, ``queues``, ``capacity``; an older member
     answers null."""
+    jobs: JobQuery | None = None
+    """Which jobs, of ``jobs``."""
 
 
 class TimelineReply(msgspec.Struct, tag="timeline", array_like=True):

@@ -1,18 +1,22 @@
-"""The fleet's state in one sentence, for the status page: what ``/readyz`` says, and what fails though the fleet is ready. Pure."""
+"""The fleet's state in one sentence, for ``raycp status``, the status page and ``/readyz``: what ``readiness`` says, and what fails
+though the fleet is ready. Pure."""
 
 import datetime
 import re
 from collections.abc import Iterable, Sequence
-from enum import StrEnum
 
 import msgspec
 
 from raycp.base.problems import FleetProblem, ProblemCode
-from raycp.protocol.report import FailureReport
+from raycp.protocol.fleet_verdict import FleetVerdict, VerdictLevel
+from raycp.protocol.report import FailureReport, Report
 from raycp.protocol.status import NOTES, FleetStatus, ReadinessState, readiness
 
 SAID = frozenset({ProblemCode.LEADER_SILENT})
 """Problems that stand among the reasons in words of their own."""
+
+FAILING = "failing: "
+"""Begins what fails in a fleet that is degraded or not ready."""
 
 _MOST = 20
 """Further sentences of a verdict."""
@@ -28,28 +32,6 @@ _OWNED = re.compile(r"((?:shard|standby|worker|cluster|observer) ?[^ :]*): (.*)"
 
 _CLASS = re.compile(r"[A-Za-z_][\w.]*( \d{3})?")
 """The class of an error, an API error's with its status: ``TypeError``, ``ApiError 403``."""
-
-
-class VerdictLevel(StrEnum):
-    """How bad it is. The first two where ``/readyz`` says ``ok``, the others as it says."""
-
-    READY = "ready"
-    FAILING = "failing"
-    """The fleet is ready, and objects fail."""
-    DEGRADED = "degraded"
-    NOT_READY = "not-ready"
-
-
-class FleetVerdict(msgspec.Struct, frozen=True):
-    """``word`` and ``text`` are the sentence, ``details`` what else is wrong or known, the worst first."""
-
-    level: VerdictLevel
-    word: str
-    text: str
-    details: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        return f"{self.word}: {self.text}"
 
 
 class FailureGroup(msgspec.Struct, frozen=True):
@@ -119,12 +101,19 @@ def verdict(status: FleetStatus, rows: Sequence[FailureReport], failing: int, no
         known = {str(each): _of_problem(each) for each in status.found}
         reasons = _sentences((known.get(reason) or (*owned(reason), 0.0) for reason in found.reasons), now)
         level = VerdictLevel.DEGRADED if found.ready else VerdictLevel.NOT_READY
-        return _verdict(level, [*reasons, *(f"failing: {each}" for each in failures)], notes)
+        return _verdict(level, [*reasons, *(f"{FAILING}{each}" for each in failures)], notes)
     if failures:
         return _verdict(VerdictLevel.FAILING, failures, notes)
     if status.following is not msgspec.UNSET:
         return _verdict(VerdictLevel.READY, [f"stands by for {status.following}, and may take over"], notes)
     return _verdict(VerdictLevel.READY, [f"nothing fails in {_count(len(status.clusters), 'cluster')}"], notes)
+
+
+def with_verdict(status: FleetStatus, reports: Iterable[Report], now: float) -> FleetStatus:
+    """``status`` with its verdict. ``reports``: its members', of which primaries tell what fails."""
+    known = list(reports)
+    rows, failing = [row for report in known for row in report.failures], sum(report.failing for report in known)
+    return msgspec.structs.replace(status, verdict=verdict(status, rows, failing, now))
 
 
 def _failures(status: FleetStatus, rows: Sequence[FailureReport], failing: int, now: float) -> list[str]:
