@@ -6,6 +6,7 @@ from typing import Any
 
 import aiohttp
 import fleet_samples as samples
+from collector import collector
 from deadly import Deaths
 from inprocess import QUIET, Led, fleet_doc, led, until
 from prometheus_client import Metric
@@ -183,8 +184,9 @@ async def test_the_failures_of_loops_count_for_the_leader_and_for_members() -> N
 
 async def test_every_family_counts_in_a_busy_fleet() -> None:
     embedded = {"controllers": QUIET}
-    async with led() as fleet:
-        await fleet.apply(fleet_doc(["hub", "east", "slow"], USES, embedded, FIELDS, **SPEC))
+    async with collector() as spans, led() as fleet:
+        traces = {"endpoint": spans.url, "sample": 0.2}
+        await fleet.apply(fleet_doc(["hub", "east", "slow"], USES, embedded, FIELDS, **SPEC, traces=traces))
         await until(lambda: all(row["standbys"] for row in fleet.status()["shards"]), 20.0)
         await changes(fleet)
         await trouble(fleet)
