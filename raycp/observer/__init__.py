@@ -7,8 +7,11 @@ In the order of the data's path:
 - ``status_feed``: the status that the leader sends; ``status_overlay`` puts newer reports of the members over it;
 - ``fleet_view``: all of this as ``view.View``, its lists made by ``tables`` and ``activity`` (what was done lately); ``verdict`` is
   the state in one sentence, ``attention`` what is wrong, row by row;
-- ``web``: the routes over a ``View``, ``status.html`` the page, ``known_hosts`` the names that it answers to,
+- ``chronicle`` remembers: an hour of numbers (``history``, measured by ``activity``), and what has changed: ``facts`` of the state,
+  ``changes`` between two of them, the newest in ``change_feed``;
+- ``web``: the routes over a ``View``, ``status.html`` the page with the scripts of ``page`` in it, ``known_hosts`` the names that
+  it answers to,
   ``access`` who may read and write; ``http_server`` keeps them on the fleet's port;
-- ``slo_checkpoint``: the service levels in the hub, so that the observer's replacement goes on with them;
+- ``hub_checkpoint``: the service levels and the chronicle in the hub, so that the observer's replacement goes on with them;
 - ``core``: puts these together.
 """

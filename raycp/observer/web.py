@@ -9,6 +9,7 @@ show one of these in a frame.
 
 import asyncio
 import logging
+import re
 from collections.abc import Awaitable, Callable
 from importlib import resources
 from typing import Any
@@ -26,6 +27,8 @@ from raycp.protocol.status import Check
 
 log = logging.getLogger(__name__)
 
+_NUMBER = re.compile(r"-1|[0-9]{1,15}")
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _SECURITY = {
@@ -40,7 +43,9 @@ _SECURITY = {
 
 
 def _json(value: Any, status: int = 200) -> web.Response:
-    return web.Response(body=msgspec.json.encode(value), status=status, content_type="application/json", headers=_SECURITY)
+    return web.Response(
+        body=msgspec.json.encode(value), status=status, content_type="application/json", headers=_SECURITY, zlib_executor_size=4096
+    )
 
 
 def _checks(checks: list[Check], what: str, verbose: bool) -> web.Response:
@@ -108,9 +113,18 @@ def _rights(access: ObserverAccess) -> Middleware:
     return check
 
 
+_SCRIPT = re.compile(rb"^/\* (page/[a-z_]+\.js) \*/$", re.MULTILINE)
+
+
+def status_page() -> bytes:
+    """The status page: ``status.html`` with the scripts in it that it names."""
+    home = resources.files("raycp.observer")
+    return _SCRIPT.sub(lambda named: home.joinpath(named[1].decode()).read_bytes(), (home / "status.html").read_bytes())
+
+
 def make_app(view: View, known: KnownHosts, access: ObserverAccess) -> web.Application:
     """The aiohttp application; ``serve`` runs it."""
-    page = (resources.files("raycp.observer") / "status.html").read_bytes()
+    page = status_page()
 
     async def index(_: web.Request) -> web.Response:
         return web.Response(body=page, content_type="text/html", charset="utf-8", headers=_SECURITY)
@@ -155,6 +169,21 @@ def make_app(view: View, known: KnownHosts, access: ObserverAccess) -> web.Appli
     async def errors(_: web.Request) -> web.Response:
         return _json(await view.errors())
 
+    async def history(request: web.Request) -> web.Response:
+        query = request.query
+        numbers = []
+        for name in ("after", "seq"):
+            given = query.get(name, "-1")
+            if not _NUMBER.fullmatch(given):
+                return _json({"error": f"{name} is {given!r}: give the number of an earlier answer", "path": request.path}, 400)
+            numbers.append(int(given))
+        answer = _json(await view.history(query.get("instance", ""), *numbers))
+        answer.enable_compression()
+        return answer
+
+    async def changes(_: web.Request) -> web.Response:
+        return _json({"changes": await view.changes()})
+
     async def overview(_: web.Request) -> web.Response:
         """All that the status page shows, in one answer."""
         return _json(
@@ -184,6 +213,9 @@ def make_app(view: View, known: KnownHosts, access: ObserverAccess) -> web.Appli
             web.get("/readyz", readyz),
             web.get("/api/v1/status", status),
             web.get("/api/v1/overview", overview),
+            web.get("/api/v1/history", history),
+            web.get("/api/v1/changes", changes),
+            web.get("/changes.json", changes),
             web.get("/api/v1/errors", errors),
             listing("attention", view.attention),
             listing("controllers", view.controllers),

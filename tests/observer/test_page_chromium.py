@@ -4,21 +4,20 @@ Needs Debian's chromium (``make tools``). Where it is missing the tests are skip
 ``RAYCP_SCREENSHOTS=FOLDER`` pictures of the page are written there; those of the documentation are made so.
 """
 
-import contextlib
 import os
 import re
 import statistics
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from browser import Tab, browser, tab
+from browser import Tab, browser
+from page_tab import shown
 from page_views import JOB, NAMES, SINCE, PageFleet, crashing_fleet, failing_fleet, failure, fleet, objective, one_down, suspect
 
 from raycp.base.problems import FleetProblem, ProblemCode, ProblemOwner
-from raycp.observer.web import WebServer, serve
 
 PHONE = 390
 HELLO = f"hub/{JOB}/default/hello"
@@ -33,20 +32,6 @@ BUSY = {"critical": 3, "standard": 140, "background": 612}
 def devtools(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with browser(tmp_path_factory.mktemp("chromium")) as address:
         yield address
-
-
-@contextlib.asynccontextmanager
-async def shown(devtools: str, page: PageFleet, path: str = "/", **window: Any) -> AsyncIterator[tuple[Tab, WebServer]]:
-    """The page once it shows what the observer knows; fails for any message of the console."""
-    server = await serve(page.view)
-    try:
-        async with tab(devtools) as found:
-            await found.open(server.url + path, **window)
-            await found.until("document.body?.dataset.live === 'yes'")
-            yield found, server
-            assert not found.errors
-    finally:
-        await server.stop()
 
 
 async def photograph(page: Tab, name: str, *, whole: bool = True) -> None:

@@ -13,7 +13,7 @@ from raycp.metrics import Merger, Metrics
 from raycp.metrics.exposition import MetricsPage, metrics_page
 from raycp.observer.known_hosts import KnownHosts
 from raycp.observer.verdict import FleetVerdict, VerdictLevel
-from raycp.observer.web import WebServer, serve
+from raycp.observer.web import WebServer, serve, status_page
 from raycp.protocol.status import Check
 
 PROMETHEUS = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
@@ -80,6 +80,12 @@ class SmallView:
     async def queues(self) -> list[dict[str, Any]]:
         return [{"name": "batch", "pending": 2}]
 
+    async def history(self, instance: str, after: int, seq: int) -> dict[str, Any]:
+        return {"asked": [instance, after, seq]}
+
+    async def changes(self) -> list[dict[str, Any]]:
+        return [{"subject": "shard 0", "what": "switched"}]
+
     async def timeline(self, cluster: str, kind: str, namespace: str, name: str) -> dict[str, Any] | None:
         return {"asked": [cluster, kind, namespace, name]} if name != "nobody" else None
 
@@ -137,6 +143,9 @@ async def test_the_json_lists(site: Site) -> None:
     assert overview["ready"][1]["reason"] == "2 of 3 synced"
     assert overview["verdict"] == {"level": "not-ready", "word": "Not ready", "text": "2 of 3 synced", "details": []}
     assert overview["failing"] == 400
+    for path in ("/api/v1/changes", "/changes.json"):
+        async with session.get(path) as answer:
+            assert await answer.json() == {"changes": [{"subject": "shard 0", "what": "switched"}]}
     async with session.get("/api/v1/nothing") as answer:
         assert (answer.status, (await answer.json())["error"]) == (404, "Not Found")
 
@@ -234,3 +243,21 @@ async def test_a_job_is_explained_and_queues_are_listed(site: Site) -> None:
         assert answer.status == 404
     async with site[2].get("/api/v1/queues") as answer:
         assert await answer.json() == {"queues": [{"name": "batch", "pending": 2}]}
+
+
+async def test_the_history_from_where_one_has_it(site: Site) -> None:
+    session = site[2]
+    async with session.get("/api/v1/history") as answer:
+        assert await answer.json() == {"asked": ["", -1, -1]}
+    async with session.get("/api/v1/history", params={"instance": "ab", "after": "7", "seq": "0"}) as answer:
+        assert await answer.json() == {"asked": ["ab", 7, 0]}
+    for wrong in ("x", "-2", "1e3", "9" * 40):
+        async with session.get("/api/v1/history", params={"after": wrong}) as answer:
+            assert answer.status == 400
+            assert (await answer.json())["error"].startswith(f"after is {wrong!r}: ")
+
+
+def test_the_page_has_its_scripts_in_it() -> None:
+    page = status_page()
+    assert b"const hour = " in page
+    assert b"/* page/" not in page
