@@ -64,7 +64,7 @@ async def test_the_keyboard_reads_the_hour(devtools: str) -> None:
         for _ in range(4):
             await tab.press("ArrowLeft")
         assert (await tab.text("#hour .reading")).endswith("UTC: nobody measured")
-        await tab.eval(f"({HELD}.value = 359 - 16, {HELD}.dispatchEvent(new Event('input')))")
+        await tab.eval(f"({HELD}.value = 359 - 17, {HELD}.dispatchEvent(new Event('input')))")
         assert (await tab.text("#hour .reading")).endswith("; shard 0 switched")
         before = await tab.eval("document.querySelector('#hour .at').value")
         await tab.eval("hour.recall()")
@@ -120,7 +120,7 @@ async def test_only_new_points_are_fetched(devtools: str) -> None:
         page.chronicle.answer = watched  # type: ignore[method-assign]
         await page.measured(1, 300)
         await tab.eval("hour.recall()")
-        await tab.until(f"document.querySelector('{RATE} figcaption').textContent.startsWith('reconciles per s 180')")
+        await tab.until(f"document.querySelector('{RATE} figcaption').textContent.includes('reconciles per s 180')")
         assert asked[0][0], "the same observer"
         assert await tab.eval(f"document.querySelectorAll('{RATE} line.mark').length") == 1, "nothing is shown twice"
         assert len(answer(*asked[0])["fleet"]["rate"]) == 1

@@ -21,7 +21,7 @@ async function recall() {
     known.problem = "";
     learn(found);
   } catch (e) { known.problem = `the history can't be read: ${e.message}`; }
-  if (last.data) show();
+  if (last.data) show(last.data);
   setTimeout(recall, document.hidden ? 6 * OFTEN : OFTEN);
 }
 function learn(found) {
@@ -30,6 +30,8 @@ function learn(found) {
     for (const metric in points) all[metric] = [...(anew ? null : old?.[metric]) || Array(SLOTS).fill(null), ...points[metric]].slice(-SLOTS);
     return all;
   };
+  const cursor = part("at"), passed = found.last - known.last;
+  if (!anew && +cursor.value < SLOTS - 1) cursor.value = Math.max(0, cursor.value - passed);  // it stays at its moment
   const each = of => Object.fromEntries(Object.entries(found[of]).map(([name, points]) => [name, append(known[of][name], points)]));
   Object.assign(known, {fleet: append(known.fleet, found.fleet), controllers: each("controllers"), clusters: each("clusters")});
   Object.assign(known, {instance: found.instance, last: found.last, seq: found.seq, at: found.at, step: found.stepSeconds});
@@ -112,8 +114,8 @@ function panel(metrics, series) {
   }
   for (const metric of metrics) lines(svg, series[metric] || [], x, y, SHAPE[metric][2]);
   draw(svg, "line", {class: "cursor", y1: 0, y2: 70, stroke: colour("ink"), "vector-effect": "non-scaling-stroke"});
-  const latest = metrics.map(metric => `${SHAPE[metric][0]} ${SHAPE[metric][1](values(series[metric] || []).at(-1))}`).join(", ");
-  const made = box("figure", "", box("figcaption", "", text("b", latest), text("span", all.length ? ` top ${SHAPE[metrics[0]][1](most)}` : " no data", "dim")), svg);
+  const latest = metrics.map(metric => { const dot = text("i", "", "dot"); dot.style.background = colour(SHAPE[metric][2]); return box("span", "latest", dot, `${SHAPE[metric][0]} `, text("b", SHAPE[metric][1](values(series[metric] || []).at(-1)))); });
+  const made = box("figure", "", box("figcaption", "", ...latest, text("span", all.length ? ` top ${SHAPE[metrics[0]][1](most)}` : " no data", "dim")), svg);
   svg.addEventListener("pointermove", event => { const at = svg.getBoundingClientRect(); part("at").value = Math.round((event.clientX - at.left) / at.width * (SLOTS - 1)); read(); });
   return made;
 }
@@ -141,6 +143,7 @@ function rows(metrics, series) {
   return table;
 }
 function charts() {
+  if (!known.instance) return;
   choices();
   const [of, series] = chosen(), panels = of === "clusters" ? OF_CLUSTER : PANELS, version = JSON.stringify([known.instance, known.last, known.seq, part("whose").value, part("asTable").open]);
   if (version === drawn) return;
@@ -161,12 +164,12 @@ function subject(c) {
   button.type = "button"; button.dataset.section = c.section;
   return button;
 }
-function show() {
+function display() {
   const list = [...known.changes.values()].sort((a, b) => b.at - a.at || b.seq - a.seq), recent = list.filter(c => now - c.at < 3600), moved = values(measured()).some(v => v > 0);
   section("hour", known.problem || (values(measured()).length ? `${some(marks().length, "mark")}` : "no data yet"), !moved && !marks().length);
   if ($("hour").firstElementChild.open) charts();
   section("changes", known.problem || (recent.length ? `${num(recent.length)} in the last hour` : "none in the last hour"), !recent.length);
-  table(body("changes"), "changes", [["at (UTC)", c => since(c.at), "t"], ["kind", c => pill(c.kind, LEVEL[c.level] || "note")], ["what", subject, "object"], ["", c => c.text, "why"],
+  table(body("changes"), "changes", [["at (UTC)", c => since(c.at), "t"], ["kind", c => pill(c.kind, LEVEL[c.level] || "note")], ["what", subject, "object"], ["details", c => c.text, "why"],
     ["times", c => c.count > 1 ? `${num(c.count)} since ${stamp(c.firstAt)}` : "", "n"]], list, "Nothing has changed since an observer began to look.", c => `${known.instance} ${c.id}`);
 }
 part("whose").addEventListener("change", charts);
@@ -177,5 +180,5 @@ document.addEventListener("click", event => {
   const at = event.target.closest?.("button[data-section]"), found = at && $(at.dataset.section);
   if (found) { touched.add(found.id); found.firstElementChild.open = true; found.scrollIntoView({block: "nearest"}); found.querySelector("summary").focus(); }
 });
-return {show, spark, recall};
+return {display, spark, recall};
 })();
