@@ -2,6 +2,7 @@
 
 import argparse
 import datetime
+from collections.abc import Sequence
 from typing import Any
 
 from raycp.cli.console import put_or_watch
@@ -60,7 +61,7 @@ def changes_at(url: str) -> list[dict[str, Any]]:
     return rows
 
 
-def show(rows: list[Row], format: Any) -> Page:
+def show(rows: Sequence[Row], format: Any) -> Page:
     """One screen."""
     return render(rows, COLUMNS, format, empty="nothing has changed since an observer began to look")
 

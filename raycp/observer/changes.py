@@ -104,7 +104,34 @@ def changes_between(before: FleetFacts | None, after: FleetFacts, now: float) ->
     ]
     known = {each.identity for each in before.switches}
     news = [_switch(each) for each in after.switches if each.identity not in known]
-    return [*news, *map(_bounded, rows)]
+    return [*news, *map(_bounded, _grouped(rows))]
+
+
+_MANY = {
+    ChangeKind.CLUSTER: "clusters",
+    ChangeKind.PROCESS: "processes",
+    ChangeKind.CONTROLLER: "controllers",
+    ChangeKind.CODE: "controllers",
+    ChangeKind.ALERT: "objectives",
+    ChangeKind.PROBLEM: "problems",
+    ChangeKind.DRAIN: "clusters or nodes",
+}
+
+
+def _grouped(rows: Iterable[FleetChange]) -> Iterator[FleetChange]:
+    """More than ``_NAMED`` that changed alike at once, such as the clusters behind one network, are one change."""
+    alike: dict[tuple[ChangeKind, str], list[FleetChange]] = {}
+    for row in rows:
+        alike.setdefault((row.kind, row.what), []).append(row)
+    for (kind, _), each in alike.items():
+        if len(each) <= _NAMED or kind not in _MANY:
+            yield from each
+            continue
+        first, names = each[0], _listed(row.subject for row in each)
+        yield FleetChange(
+            at=first.at, kind=kind, level=first.level, subject=f"{len(each)} {_MANY[kind]}", what=first.what,
+            text=f"{names}; {first.text}" if first.text else names, section=first.section,
+        )  # fmt: skip
 
 
 def _switch(switch: SwitchFact) -> FleetChange:

@@ -25,6 +25,9 @@ from raycp.protocol.plan import Plan
 from raycp.protocol.report import FailureReport
 from raycp.protocol.status import FleetStatus
 
+SETTLED = 0.05
+"""Seconds after a step's begin at which its point is taken: a timer that ends early does not take it in the step before."""
+
 CHANGES_EVERY = 2.0
 """Seconds between two looks at what has changed."""
 
@@ -83,7 +86,7 @@ class Chronicle:
 
     async def measure(self) -> None:
         """Wait for the next step, and add its point."""
-        await self._clock.sleep(self._history.next_step())
+        await self._clock.sleep(self._history.next_step() + SETTLED)
         await self.sample()
 
     async def sample(self) -> None:
@@ -93,8 +96,11 @@ class Chronicle:
             return
         now = self._clock.now()
         taken = await asyncio.to_thread(activity_sample, self._merger.merged(), now)
-        before, self._sample = self._sample, taken
-        if before is None or taken.at <= before.at:
+        before = self._sample
+        if before is not None and taken.at - before.at < STEP / 2:
+            return  # too short for a rate: the next point has it
+        self._sample = taken
+        if before is None:
             return
         status = self._feed.current()
         self._history.add(_values(status, SampleGain(before, taken), *self._feed.failures()))

@@ -3,6 +3,7 @@
 Its state is what members and the leader send: nothing is asked of them but timelines.
 """
 
+import asyncio
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -124,8 +125,7 @@ class ObserverCore(MemberCore):
         await self._web.stop()
 
     async def drain(self, timeout: float) -> None:
-        await self._checkpoint.close()
-        await self._history_checkpoint.close()
+        await asyncio.gather(self._checkpoint.close(), self._history_checkpoint.close())
         await self._web.stop()
 
     def fill(self, report: Report) -> None:

@@ -228,6 +228,17 @@ def test_texts_are_bounded() -> None:
         assert len(row.subject) <= LONGEST
 
 
+def test_many_that_change_alike_are_one_change() -> None:
+    names = ["hub", *(f"edge-{at}" for at in range(1, 200))]
+    before = fleet(names)
+    after = fleet(names, clusters=[msgspec.structs.replace(row, reachable=False, reason="refused") for row in before.clusters])
+    (row,) = between(before, after)
+    assert row == (
+        "cluster, bad: 200 clusters unreachable: cluster hub, cluster edge-1, cluster edge-2, cluster edge-3, cluster edge-4 "
+        "and 195 more; refused"
+    )
+
+
 # the feed
 
 
@@ -251,6 +262,15 @@ def test_each_switch_is_an_entry() -> None:
     feed = ChangeFeed()
     feed.add([change("shard 0", kind=ChangeKind.SWITCH, what="switched")] * 3)
     assert len(feed.since()) == 3
+
+
+def test_many_of_one_kind_do_not_push_out_the_others() -> None:
+    feed = ChangeFeed()
+    feed.add([change("shard 0", kind=ChangeKind.SWITCH, what="switched")])
+    feed.add(change(f"cluster {at}", WALL + at) for at in range(3 * KEPT))
+    rows = feed.since()
+    assert len(rows) == KEPT
+    assert [row.subject for row in rows][:2] == ["shard 0", f"cluster {2 * KEPT + 1}"]
 
 
 def test_the_newest_are_kept() -> None:
@@ -326,6 +346,17 @@ async def test_a_hub_that_does_not_answer_holds_nothing_up_for_long() -> None:
     page.become(clusters=one_down().clusters)
     await second.look()
     assert "cluster west-2 unreachable" in words(second)
+
+
+async def test_two_samples_close_together_are_no_rate() -> None:
+    page = PageFleet(CALM)
+    await page.measured(2, 30)
+    await page.work(30, seconds=1.0)
+    await page.chronicle.sample()
+    await page.work(30, seconds=9.0)
+    await page.chronicle.sample()
+    rates = [value for value in page.chronicle.answer("", -1, -1)["fleet"]["rate"] if value is not None]
+    assert rates == [pytest.approx(18.0, rel=0.002), pytest.approx(36.0, rel=0.002)]
 
 
 async def test_a_standby_fleet_remembers_nothing_of_its_own() -> None:

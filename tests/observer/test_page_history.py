@@ -1,5 +1,6 @@
 """The last hour and what changed, on the page in a real browser: charts with marks, gaps, a later observer, the keyboard."""
 
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,10 +9,10 @@ import msgspec
 import pytest
 from browser import browser
 from page_tab import shown
-from page_views import NAMES, PageFleet, failing_fleet, fleet, one_down
+from page_views import NAMES, PageFleet, failing_fleet, fleet, fleet_file, one_down
 
 from raycp.leadership.switches import Switch
-from raycp.observer.history import STEP
+from raycp.observer.history import POINTS, STEP
 from raycp.protocol.status import FleetStatus
 
 RATE = "#hour figure:nth-of-type(1)"
@@ -52,8 +53,26 @@ async def test_charts_with_marks_and_gaps(devtools: str) -> None:
         assert (await tab.eval(f"document.querySelector('{RATE} line.mark title').textContent")).endswith("shard 0 switched")
         assert await tab.eval(f"document.querySelectorAll('{RATE} rect').length") == 2, "before the first point, and between"
         assert await tab.eval(f"document.querySelectorAll('{RATE} polyline').length") == 4, "no line over a gap"
+
+
+async def test_a_full_hour_is_drawn(devtools: str) -> None:
+    page = PageFleet(*failing_fleet())
+    page.become(switches=[])
+    for turn in range(POINTS // 6 + 1):
+        await page.measured(6, 30 + round(20 * math.sin(turn / 5)), failed=9 if 40 < turn < 46 else 0)
+        if turn == 41:
+            page.become(switches=switched(fleet([]), page.clock.wall())[-1:])
+        if turn == 20:
+            page.plan.fleet = fleet_file("6e1b7a90c3d4", ["hub", "east"])
+    async with shown(devtools, page, width=1060, height=640) as (tab, _):
+        await tab.until("document.querySelectorAll('#hour svg.curve').length === 4")
+        drawn = await tab.eval(f"document.querySelector('{RATE} polyline').getAttribute('points').split(' ').length")
+        assert drawn == POINTS
+        assert await tab.eval(f"document.querySelectorAll('{RATE} line.mark').length") == 2
+        assert await tab.eval(f"document.querySelectorAll('{RATE} rect').length") == 0, "no gap"
         if folder := os.environ.get("RAYCP_SCREENSHOTS"):
-            await tab.picture(Path(folder) / "console-hour.png", whole=True)
+            await tab.eval("document.querySelector('#changes').scrollIntoView()")
+            await tab.picture(Path(folder) / "console-hour.png")
 
 
 async def test_the_keyboard_reads_the_hour(devtools: str) -> None:

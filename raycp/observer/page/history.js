@@ -8,7 +8,7 @@ const SHAPE = {
 };
 const PANELS = [["rate", "errors"], ["p99"], ["depth"], ["retrying"]], OF_CLUSTER = [["p99"], ["errors"]];
 const known = {instance: "", last: -1, seq: -1, at: 0, step: 10, fleet: {}, controllers: {}, clusters: {}, changes: new Map(), problem: ""};
-const sparks = new Map();
+const sparks = new Map();  // as of the newest point
 let drawn = "", listed = "";
 
 // what the observer remembers
@@ -36,6 +36,7 @@ function learn(found) {
   Object.assign(known, {fleet: append(known.fleet, found.fleet), controllers: each("controllers"), clusters: each("clusters")});
   Object.assign(known, {instance: found.instance, last: found.last, seq: found.seq, at: found.at, step: found.stepSeconds});
   if (anew) known.changes.clear();
+  sparks.clear();
   for (const change of found.changes) known.changes.set(change.id, change);
   const newest = [...known.changes.values()].sort((a, b) => a.seq - b.seq);
   for (const old of newest.slice(0, -200)) known.changes.delete(old.id);
@@ -69,8 +70,8 @@ function inWords(metric, line) {
   return `${title} over the last hour: last ${shown(all.at(-1))}, most ${shown(most)} at ${clock(when(line.indexOf(most)))}` + (missing ? `, no data for ${span(missing * known.step)}` : "");
 }
 function spark(of, name, ...metrics) {
-  const id = JSON.stringify([of, name, metrics]), made = sparks.get(id), version = `${known.instance} ${known.last}`;
-  if (made?.version === version) return made.svg;
+  const id = JSON.stringify([of, name, metrics]);
+  if (sparks.has(id)) return sparks.get(id);
   const series = known[of][name] || {}, svg = draw(null, "svg", {class: "spark", viewBox: "0 0 80 18", role: "img"}), EACH = 6;
   svg.setAttribute("aria-label", metrics.map(metric => inWords(metric, series[metric] || [])).join("; "));
   for (const metric of metrics) {
@@ -79,7 +80,7 @@ function spark(of, name, ...metrics) {
     for (let slot = 0; slot < line.length; slot += EACH) { const some = values(line.slice(slot, slot + EACH)); few.push(some.length ? Math.max(...some) : null); }
     lines(svg, few, slot => slot * 80 / (SLOTS / EACH - 1), value => 16.5 - 15 * value / most, SHAPE[metric][2]);
   }
-  sparks.set(id, {version, svg});
+  sparks.set(id, svg);
   return svg;
 }
 
