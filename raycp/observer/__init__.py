@@ -9,9 +9,8 @@ In the order of the data's path:
   the state in one sentence, ``attention`` what is wrong, row by row;
 - ``chronicle`` remembers: an hour of numbers (``history``, measured by ``activity``), and what has changed: ``facts`` of the state,
   ``changes`` between two of them, the newest in ``change_feed``;
-- ``web``: the routes over a ``View``, ``status.html`` the page with the scripts of ``page`` in it, ``known_hosts`` the names that
-  it answers to,
-  ``access`` who may read and write; ``http_server`` keeps them on the fleet's port;
+- ``web``: the routes over a ``View``; ``status_page`` is ``status.html`` with the scripts of ``page`` in it; ``known_hosts`` the
+  names that it answers to, ``access`` who may read and write; ``http_server`` keeps them on the fleet's port;
 - ``hub_checkpoint``: the service levels and the chronicle in the hub, so that the observer's replacement goes on with them;
 - ``core``: puts these together.
 """

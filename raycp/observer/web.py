@@ -11,7 +11,6 @@ import asyncio
 import logging
 import re
 from collections.abc import Awaitable, Callable
-from importlib import resources
 from typing import Any
 
 import msgspec
@@ -22,6 +21,7 @@ from raycp.base.clock import Clock, SystemClock
 from raycp.config.observer import ObserverSpec
 from raycp.observer.access import ObserverAccess, Right, foreign_origin
 from raycp.observer.known_hosts import KnownHosts, own_names
+from raycp.observer.status_page import status_page
 from raycp.observer.view import View
 from raycp.protocol.status import Check
 
@@ -111,15 +111,6 @@ def _rights(access: ObserverAccess) -> Middleware:
         return await handler(request)
 
     return check
-
-
-_SCRIPT = re.compile(rb"^/\* (page/[a-z_]+\.js) \*/$", re.MULTILINE)
-
-
-def status_page() -> bytes:
-    """The status page: ``status.html`` with the scripts in it that it names."""
-    home = resources.files("raycp.observer")
-    return _SCRIPT.sub(lambda named: home.joinpath(named[1].decode()).read_bytes(), (home / "status.html").read_bytes())
 
 
 def make_app(view: View, known: KnownHosts, access: ObserverAccess) -> web.Application:

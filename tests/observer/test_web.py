@@ -12,8 +12,9 @@ from raycp.config.observer import ObserverSpec
 from raycp.metrics import Merger, Metrics
 from raycp.metrics.exposition import MetricsPage, metrics_page
 from raycp.observer.known_hosts import KnownHosts
+from raycp.observer.status_page import status_page
 from raycp.observer.verdict import FleetVerdict, VerdictLevel
-from raycp.observer.web import WebServer, serve, status_page
+from raycp.observer.web import WebServer, serve
 from raycp.protocol.status import Check
 
 PROMETHEUS = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
