@@ -21,6 +21,12 @@ CLEARED_AFTER = 30.0
 RETRIED = 2
 """Failures in a row from which an object's controller counts as failing: one that succeeds at once is no news."""
 
+ADOPTED_WITHIN = 20.0
+"""Seconds for which a new leader may not know yet what runs: what it does not name is what it was before."""
+
+KEPT_SWITCHES = 100
+"""Switches that count as known: more than a status has, since a new leader's status begins with its own alone."""
+
 MOST_PROBLEMS = 200
 """Problems that are kept, of any number."""
 
@@ -86,6 +92,10 @@ class FleetFacts(msgspec.Struct, frozen=True, kw_only=True):
     severities by objective."""
 
     home: str = ""
+    leader: str = ""
+    """Its epoch and incarnation."""
+    leader_since: float = 0.0
+    """When the leader was seen to be another one, in Unix seconds; 0 for the first that was seen."""
     generation: str = ""
     parts: dict[str, str] = {}
     code: dict[str, str] = {}
@@ -117,8 +127,23 @@ def facts_of(
     last facts; what is not known stays as it was there. ``now`` in Unix seconds."""
     last = before or FleetFacts()
     found = readiness(status)
+    leader = f"{status.leader.epoch}/{status.leader.incarnation}" if status.leader else last.leader
+    since = now if last.leader not in ("", leader) else last.leader_since
+    home = plan.home if plan is not None else last.home
+    adopts = 0.0 <= now - since < ADOPTED_WITHIN and home == last.home
+    problems = {
+        f"{each.code}{f' ({each.owner})' if str(each.owner) else ''}": each.message
+        for each in status.found[:MOST_PROBLEMS]
+        if each.code not in _ELSEWHERE
+    }
+    members = _members(status)
+    if adopts:
+        members |= {slot: fact for slot, fact in last.members.items() if slot in members and not members[slot].member}
+        problems = last.problems | problems
     return FleetFacts(
-        home=plan.home if plan is not None else last.home,
+        home=home,
+        leader=leader,
+        leader_since=since,
         generation=plan.fleet.generation if plan is not None else last.generation,
         parts=_parts(plan, last) if plan is not None else last.parts,
         code={each.name: each.code for each in plan.fleet.controllers} if plan is not None else last.code,
@@ -126,25 +151,36 @@ def facts_of(
         release=status.release,
         readiness=str(found.state),
         reason=found.reasons[0] if found.reasons else "",
-        members=_members(status),
-        clusters={
-            row.name: ClusterFact(row.reachable, row.synced, row.breaker, row.closed, row.version, row.reason)
-            for row in status.clusters
-        },
+        members=members,
+        clusters=_clusters(status, last.clusters),
         nodes={row.node: row.draining for row in status.nodes},
         pools={row.tier: row.workers for row in status.pools},
         failing=last.failing if failures is None else _failing(failures, last.failing, now),
         alerts={row["name"]: ", ".join(sorted(alert["severity"] for alert in row["alerts"])) for row in slo if row["alerts"]},
-        problems={
-            f"{each.code}{f' ({each.owner})' if str(each.owner) else ''}": each.message
-            for each in status.found[:MOST_PROBLEMS]
-            if each.code not in _ELSEWHERE
-        },
-        switches=[
-            SwitchFact(each.at, each.cause, each.what, each.epoch, each.term, each.holder, each.before, each.leaderless)
-            for each in status.switches
-        ],
+        problems=problems,
+        switches=_switches(status, last.switches),
     )
+
+
+def _clusters(status: FleetStatus, last: Mapping[str, ClusterFact]) -> dict[str, ClusterFact]:
+    """A cluster of which no shard has reported (to a new leader, or since its shard has a new primary) is what it was before."""
+    found = {}
+    for row in status.clusters:
+        if row.breaker:
+            found[row.name] = ClusterFact(row.reachable, row.synced, row.breaker, row.closed, row.version, row.reason)
+        elif row.name in last:
+            found[row.name] = msgspec.structs.replace(last[row.name], closed=row.closed)
+    return found
+
+
+def _switches(status: FleetStatus, last: Sequence[SwitchFact]) -> list[SwitchFact]:
+    """Those of the status, and the newest that were known before."""
+    found = [
+        SwitchFact(each.at, each.cause, each.what, each.epoch, each.term, each.holder, each.before, each.leaderless)
+        for each in status.switches
+    ]
+    named = {each.identity for each in found}
+    return [*[each for each in last if each.identity not in named][-KEPT_SWITCHES:], *found]
 
 
 def _parts(plan: Plan, last: FleetFacts) -> dict[str, str]:

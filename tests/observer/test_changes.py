@@ -14,9 +14,9 @@ from raycp.observer import chronicle as chronicles
 from raycp.observer.change_feed import KEPT, REPEATED_WITHIN, ChangeFeed
 from raycp.observer.changes import LONGEST, ChangeKind, ChangeLevel, FleetChange, changes_between
 from raycp.observer.chronicle import CHANGES_EVERY, RESTORED_WITHIN, Chronicle
-from raycp.observer.facts import CLEARED_AFTER, FleetFacts, facts_of
+from raycp.observer.facts import ADOPTED_WITHIN, CLEARED_AFTER, FleetFacts, facts_of
 from raycp.protocol.plan import ControllerPlan
-from raycp.protocol.status import FleetStatus, ObserverStatus, PoolStatus, RayNodeStatus
+from raycp.protocol.status import FleetClusterStatus, FleetStatus, ObserverStatus, PoolStatus, RayNodeStatus
 
 AFTER = WALL + 5.0
 
@@ -127,6 +127,26 @@ def test_drains() -> None:
     assert between(fleet(NAMES, nodes=[node]), fleet(NAMES, nodes=[msgspec.structs.replace(node, draining=True)])) == [
         "drain, note: node abc draining: "
     ]
+
+
+def test_what_a_new_leader_does_not_know_yet_is_no_news() -> None:
+    """Its first status has its own switch alone, and neither members nor clusters that have not reported to it."""
+    loop = FleetProblem(ProblemCode.CRASH_LOOP, ProblemOwner(member="pool standard"), "the last 4 died", WALL)
+    calm = fleet(NAMES, problems=[loop])
+    assert calm.leader
+    leader = msgspec.structs.replace(calm.leader, incarnation=3)
+    restart = Switch(AFTER, "restart", "leader", 3, 3, "node-4/leader")
+    workers = [msgspec.structs.replace(row, member="", state="missing", ready=False) for row in calm.workers]
+    clusters = [FleetClusterStatus(name=row.name, role=row.role) for row in calm.clusters]
+    before = facts(calm)
+    first = facts(fleet(NAMES, leader=leader, switches=[restart], workers=workers, clusters=clusters), before, AFTER)
+    found = [each for each in said(before, first) if not each.startswith("readiness")]
+    assert [each.partition(";")[0] for each in found] == ["switch, bad: leader switched: cause restart"]
+    known = fleet(NAMES, leader=leader, problems=[loop], switches=[*calm.switches, restart])
+    second = facts(known, first, AFTER + 1.0)
+    assert [each for each in said(first, second) if not each.startswith("readiness")] == []
+    late = facts(fleet(NAMES, leader=leader, workers=workers), first, AFTER + ADOPTED_WITHIN)
+    assert len([each for each in said(second, late) if "died or was stopped" in each]) == 3, "after a while it has"
 
 
 def test_nodes_of_ray() -> None:

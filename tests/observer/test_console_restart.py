@@ -95,6 +95,21 @@ async def test_another_observer_goes_on() -> None:
         assert (await named(fleet, "observer observer", *BACK))["at"] > died["at"], "which it sees of itself"
 
 
+async def test_a_new_leader_brings_no_false_news() -> None:
+    """Its first status knows neither members nor clusters."""
+    async with led() as fleet:
+        await fleet.apply(doc())
+        await named(fleet, "leader", "started")
+        view = observer(fleet).view
+        before = await view.changes()
+        await fleet.die()
+        fleet.start_leader()
+        await told(view.changes, "leader", "switched")
+        await fleet.ready()
+        later = [row for row in await view.changes() if row["seq"] > max(each["seq"] for each in before)]
+        assert {row["kind"] for row in later} <= {"switch", "readiness"}, later
+
+
 async def test_a_damaged_record_is_a_problem_and_the_history_begins_anew() -> None:
     async with led() as fleet:
         await fleet.apply(doc())
@@ -112,6 +127,7 @@ async def test_a_damaged_record_is_a_problem_and_the_history_begins_anew() -> No
         await until(lambda: not problem_of(fleet.status(), ProblemCode.STATE_NOT_STORED), 10.0, "the problem ends")
 
 
+@pytest.mark.wide
 async def test_a_fleet_that_takes_over_goes_on() -> None:
     async with house() as fleet:
         await fleet.up(fleet_doc(["here"], ["fleet_samples:tracked"]))
