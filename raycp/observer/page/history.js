@@ -44,7 +44,7 @@ function learn(found) {
 const when = slot => known.at - (SLOTS - 1 - slot) * known.step;
 const clock = at => new Date(at * 1000).toISOString().slice(11, 19);
 const slotOf = at => Math.round(SLOTS - 1 - (known.at - at) / known.step);
-const marks = () => [...known.changes.values()].filter(c => (MARKED.includes(c.kind) || (c.kind === "process" && c.level === "bad")) && slotOf(c.at) >= 0 && slotOf(c.at) < SLOTS);
+const marks = () => [...known.changes.values()].filter(c => (MARKED.includes(c.kind) || (c.kind === "process" && ["bad", "warn"].includes(c.level))) && slotOf(c.at) >= 0 && slotOf(c.at) < SLOTS);
 const named = c => `${c.subject} ${c.what}`;
 const values = line => line.filter(v => v != null);
 const measured = () => known.fleet.rate || [];
