@@ -43,6 +43,9 @@ FORMAT = 1
 MOST_BYTES = 640_000
 """Of what is stored, compressed: a record of the hub holds 900 kB of base64."""
 
+LATEST = 253_402_300_800.0
+"""The year 10000, in Unix seconds: no time of a change is later."""
+
 MOST_INFLATED = 32 * 1024 * 1024
 """Of what is restored."""
 
@@ -123,6 +126,7 @@ class Chronicle:
         """See ``View.history``."""
         if instance != self._instance:
             after, seq = -1, 0
+        self._history.catch_up()
         points = self._history.since(after)
         found: Json = {
             "instance": self._instance,
@@ -202,9 +206,12 @@ def _unpacked(saved: bytes) -> _Saved:
         found = msgspec.msgpack.decode(content, type=_Format).format
         if found != FORMAT:
             raise ValueError(f"it has format {found}, and this release reads format {FORMAT}")
-        return msgspec.msgpack.decode(content, type=_Saved)
+        state = msgspec.msgpack.decode(content, type=_Saved)
     except (zlib.error, msgspec.MsgspecError, RecursionError) as error:
         raise ValueError(f"this is no history: {error}") from error
+    if strange := next((at for row in state.changes for at in (row.at, row.first_at) if not 0.0 <= at < LATEST), None):
+        raise ValueError(f"it has a change at {strange}, which is no time")
+    return state
 
 
 def _values(status: FleetStatus, gain: SampleGain, failures: list[FailureReport], failing: int) -> Values:

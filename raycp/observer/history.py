@@ -113,6 +113,10 @@ class FleetHistory:
             for metric, number in zip(METRICS[name[0]], numbers, strict=True):
                 self._ring(name, metric)[step % POINTS] = encode(number)
 
+    def catch_up(self) -> None:
+        """Make gaps of the steps that are over without a point."""
+        self._advance(self.step() - 1)
+
     def keep(self, controllers: Collection[str], clusters: Collection[str]) -> None:
         """Drop the series of all others."""
         named = {("controller", name) for name in controllers} | {("cluster", name) for name in clusters} | {FLEET_SERIES}

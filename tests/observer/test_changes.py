@@ -387,6 +387,23 @@ async def test_a_standby_fleet_remembers_nothing_of_its_own() -> None:
     assert page.chronicle.answer("", -1, -1)["fleet"] == {}
 
 
+async def test_what_nobody_measures_is_a_gap_at_once() -> None:
+    page = PageFleet(CALM)
+    await page.measured(3)
+    before = page.chronicle.answer("", -1, -1)
+    assert before["fleet"]["rate"][-1] is not None
+    await page.clock.advance(60.0)
+    after = page.chronicle.answer(before["instance"], before["last"], before["seq"])
+    assert after["fleet"]["rate"] == [None] * (after["last"] - before["last"])
+    assert after["last"] - before["last"] == after["points"] >= 5
+
+
+def stored_at(at: float) -> bytes:
+    row = change("x", at)
+    state = {"format": 1, "history": {"ends": WALL, "series": []}, "changes": [row], "facts": None}
+    return zlib.compress(msgspec.msgpack.encode(state))
+
+
 STORED = PageFleet(CALM).chronicle.checkpoint()
 NEWER = zlib.compress(msgspec.msgpack.encode({"format": 2, "history": 1}))
 
@@ -400,6 +417,8 @@ NEWER = zlib.compress(msgspec.msgpack.encode({"format": 2, "history": 1}))
         (zlib.compress(msgspec.msgpack.encode([1])), "this is no history"),
         (zlib.compress(msgspec.msgpack.encode({"format": 1, "history": 3})), "this is no history"),
         (NEWER, "it has format 2, and this release reads format 1"),
+        (stored_at(float("nan")), "no time"),
+        (stored_at(1e300), "no time"),
         (zlib.compress(bytes(chronicles.MOST_INFLATED + 9)), "too large"),
     ],
 )
@@ -411,6 +430,12 @@ async def test_what_is_damaged_or_foreign_is_refused_and_the_history_begins_anew
         page.chronicle.restore(stored)
     assert page.chronicle.answer("", -1, -1)["fleet"] == before
     assert page.chronicle.changes()[-1]["what"] == "began anew"
+
+
+async def test_what_it_could_have_stored_is_not_refused() -> None:
+    page = PageFleet(CALM)
+    page.chronicle.restore(stored_at(WALL))
+    assert page.chronicle.changes()[0]["subject"] == "x"
 
 
 async def test_a_large_fleet_fits_into_a_record(monkeypatch: pytest.MonkeyPatch) -> None:
