@@ -65,6 +65,9 @@ class LoopName(StrEnum):
     CHECKPOINT = "checkpoint"
     CHECKPOINT_RESTORE = "checkpoint-restore"
     DEAD_PROCESSES = "dead-processes"
+    HISTORY_CHECKPOINT = "history-checkpoint"
+    MEASUREMENT = "measurement"
+    CHANGES = "changes"
 
     ERRAND = "errand"
     """No loop: background work that is done once, and has failed."""

@@ -33,6 +33,7 @@ COMMANDS: dict[str, str] = {
     "explain": "why a job waits, and what each cluster says to it",
     "why": "what happened to an object, and what it waits for",
     "errors": "the objects that fail, of all clusters, and why",
+    "changes": "what changed in the fleet: switches, applies, deaths, clusters",
     "logs": "what all processes have logged, on all nodes",
     "debug": "what each process did last, the dead ones too",
     "slo": "objectives, budgets and burn rates; Prometheus rules",

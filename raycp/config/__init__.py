@@ -7,7 +7,7 @@ The path of a file:
   units and defaults, on ``strict``; ``units`` and ``names`` are types of fields;
 - ``crosscheck``: rules that span fields; ``files``: files that must exist on this machine;
 - ``problems``: every violation as a sentence with file, line, path, value and remedy;
-- ``canonical``: the generation of a ``FleetDoc``, and the difference between two.
+- ``canonical``: the generation of a ``FleetDoc``, the difference between two, and digests that show it without the values.
 
 The path of a kubeconfig: ``kubeconfig`` reads, merges and selects; ``kubeconfig_yaml``: bytes to plain values;
 ``kubeconfig_model``: its fields and their types.

@@ -39,6 +39,18 @@ def diff(old: FleetDoc, new: FleetDoc) -> list[Change]:
     return changes
 
 
+def parts(doc: FleetDoc) -> dict[str, str]:
+    """A digest of each part that ``diff`` would name: clusters, controllers and objectives one by one (``spec.clusters[east-1]``),
+    and the other sections of the spec. Values can't be read from it."""
+    found: dict[str, Any] = {}
+    for name, section in _keyed(doc)["spec"].items():
+        if isinstance(section, _Named):
+            found.update({f"spec.{name}[{key}]": value for key, value in section.items()})
+        else:
+            found[f"spec.{name}"] = section
+    return {path: hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12] for path, value in found.items()}
+
+
 def _keyed(doc: FleetDoc) -> dict[str, Any]:
     content: dict[str, Any] = json.loads(doc.canonical())
     spec = content["spec"]

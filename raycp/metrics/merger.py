@@ -61,6 +61,18 @@ class Merged:
         """The shapes of all families, by name."""
         return [self._specs[name] for name in sorted(self._specs)]
 
+    def rows(self, name: str) -> list[tuple[dict[str, str], list[float]]]:
+        """See ``Merger.rows``."""
+        spec = self._specs.get(name)
+        if spec is None:
+            return []
+        return [(dict(zip(spec.labels, key, strict=True)), values) for key, values in self.family(spec).rows.items()]
+
+    def bounds(self, name: str) -> tuple[float, ...]:
+        """The upper bounds of a histogram's buckets; empty where nothing of that name was sent."""
+        spec = self._specs.get(name)
+        return spec.buckets if spec is not None else ()
+
     def family(self, spec: Spec) -> MergedFamily:
         """One family."""
         known = [families[spec.name] for families in self._actors if spec.name in families]
@@ -150,10 +162,7 @@ class Merger:
 
     def rows(self, name: str) -> list[tuple[dict[str, str], list[float]]]:
         """The merged rows of a family: labels and value, or a histogram's counts per bucket and sum."""
-        spec = self._specs.get(name)
-        if spec is None:
-            return []
-        return [(dict(zip(spec.labels, key, strict=True)), v) for key, v in self.merged().family(spec).rows.items()]
+        return self.merged().rows(name)
 
     def merged(self) -> Merged:
         """Everything as it is now. Costs a few references per actor and family; the sums are made when they are read."""

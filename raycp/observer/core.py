@@ -3,6 +3,7 @@
 Its state is what members and the leader send: nothing is asked of them but timelines, and by the console's actions.
 """
 
+import asyncio
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -16,10 +17,11 @@ from raycp.member.core import MemberCore
 from raycp.member.stats import StatsReporter
 from raycp.metrics import FleetMetrics, Merger, Metrics
 from raycp.metrics.recorder import FlightRecorder
+from raycp.observer.chronicle import CHANGES_EVERY, STORED_EVERY, Chronicle
 from raycp.observer.dead_processes import DeadProcesses
 from raycp.observer.fleet_view import FleetView
 from raycp.observer.http_server import HttpServer
-from raycp.observer.slo_checkpoint import SloCheckpoint
+from raycp.observer.hub_checkpoint import CheckpointRecord, HubCheckpoint
 from raycp.observer.sources import Sources
 from raycp.observer.status_feed import SILENT_AFTER, StatusFeed
 from raycp.observer.web import no_leader
@@ -32,6 +34,9 @@ from raycp.slo import Objectives, SloBook
 
 ROLES = (Role.SHARD, Role.STANDBY, Role.WORKER, Role.OBSERVER)
 """Of members that send statistics."""
+
+SLO_RECORD = CheckpointRecord("slo", "book", "SLO checkpoint")
+HISTORY_RECORD = CheckpointRecord("history", "state", "console's history", anew=True)
 
 FORGET_EVERY = 10.0
 """Seconds between two rounds of forgetting dead processes."""
@@ -62,14 +67,19 @@ class ObserverCore(MemberCore):
             clock, self._merger, self._book, lambda: self.plan.home if self.plan is not None else "", self._received
         )
         self._feed = StatusFeed(clock, self.sources.reports)
-        self.view = FleetView(clock, self._feed, self._merger, self._book, self.sources, lambda: self.plan)
+        self._clients = Clients(clock)
+        self._chronicle = Chronicle(
+            clock, self._feed, self._merger, self._book.report, lambda: self.plan, lambda: self._history_checkpoint.restored
+        )
+        self.view = FleetView(clock, self._feed, self._merger, self._book, self.sources, lambda: self.plan, self._chronicle)
         self._web = HttpServer(self.view, clock, self.loops, lambda: self._stands_by, self.changed, ask, self.recorder)
         self._dead = DeadProcesses(clock, (self._merger, self._book, self.sources), self._living)
-        self._clients = Clients(clock)
         fleet = FleetMetrics(self._own_metrics)
         self._epoch = fleet.epoch.labels()
         self._incarnation = fleet.incarnation.labels()
-        self._checkpoint = SloCheckpoint(clock, self._clients.get, self._book, fleet.is_leader, lambda: self.plan)
+        self._is_leader = fleet.is_leader
+        self._checkpoint = HubCheckpoint(clock, self._clients.get, self._book, SLO_RECORD, lambda: self.plan, self._leads)
+        self._history_checkpoint = HubCheckpoint(clock, self._clients.get, self._chronicle, HISTORY_RECORD, lambda: self.plan)
         self._actors = fleet.actors
         self._own_metrics.before_snapshot(self._set_gauges)
         self._pool = fleet.pool
@@ -78,7 +88,11 @@ class ObserverCore(MemberCore):
     async def configure(self, plan: Plan, before: Plan | None) -> None:
         if self.listener is None:
             await self.listen(self.sources.accept, plan)
-            self.loops.forever(self._checkpoint.keep, LoopName.CHECKPOINT, every=plan.fleet.doc.spec.state.checkpoint)
+            every = plan.fleet.doc.spec.state.checkpoint
+            self.loops.forever(self._checkpoint.keep, LoopName.CHECKPOINT, every=every)
+            self.loops.forever(self._history_checkpoint.keep, LoopName.HISTORY_CHECKPOINT, every=max(STORED_EVERY, every))
+            self.loops.forever(self._chronicle.measure, LoopName.MEASUREMENT)
+            self.loops.forever(self._chronicle.look, LoopName.CHANGES, every=CHANGES_EVERY)
             self.loops.forever(self._dead.forget, LoopName.DEAD_PROCESSES, every=FORGET_EVERY)
         self._book.set_objectives(Objectives.compile(plan.fleet.doc.spec.slo))
         self._clients.update(plan)
@@ -91,8 +105,9 @@ class ObserverCore(MemberCore):
         if plan.following is not None:
             self.loops.spawn(self._checkpoint.warm_up(), "connection to the hub")
         elif before is not None and before.following is not None:
-            self._checkpoint.taken_over()
-            self.loops.supervise(self._checkpoint.restore, LoopName.CHECKPOINT_RESTORE)
+            for checkpoint in (self._checkpoint, self._history_checkpoint):
+                checkpoint.taken_over()
+                self.loops.supervise(checkpoint.restore, LoopName.CHECKPOINT_RESTORE)
             self._web.return_to_port(spec)
 
     async def extra(self, question: Question[Any]) -> Any:
@@ -120,7 +135,7 @@ class ObserverCore(MemberCore):
         await self._web.stop()
 
     async def drain(self, timeout: float) -> None:
-        await self._checkpoint.close()
+        await asyncio.gather(self._checkpoint.close(), self._history_checkpoint.close())
         await self._web.stop()
 
     def fill(self, report: Report) -> None:
@@ -133,8 +148,14 @@ class ObserverCore(MemberCore):
             report.extra["url"] = self._web.url
 
     def problems(self, report: Report) -> Mapping[Subject, str]:
-        problem = self._checkpoint.problem
-        return {(ProblemCode.STATE_NOT_STORED, FLEET): f"SLO checkpoint: {problem}"} if problem else {}
+        kept = ((SLO_RECORD, self._checkpoint), (HISTORY_RECORD, self._history_checkpoint))
+        found = [f"{where.title}: {checkpoint.problem}" for where, checkpoint in kept if checkpoint.problem]
+        return {(ProblemCode.STATE_NOT_STORED, FLEET): "; ".join(found)} if found else {}
+
+    def _leads(self, leads: bool) -> None:
+        """What the hub says."""
+        if self.plan is not None:
+            self._is_leader.labels(self.plan.fleet.name).set(float(leads))
 
     @property
     def _stands_by(self) -> bool:

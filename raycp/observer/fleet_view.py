@@ -11,6 +11,7 @@ from raycp.metrics import Merger
 from raycp.metrics.exposition import MetricsPage, metrics_page
 from raycp.observer.activity import Activity
 from raycp.observer.attention import attention
+from raycp.observer.chronicle import Chronicle
 from raycp.observer.job_pages import JobPages
 from raycp.observer.status_feed import SILENT_AFTER, StatusFeed
 from raycp.observer.tables import LaneRates, cluster_rows, shard_rows, worker_rows
@@ -47,6 +48,7 @@ class FleetView:
         book: ServiceLevels,
         shards: TimelineSource,
         plan: Callable[[], Plan | None],
+        chronicle: Chronicle,
     ) -> None:
         self._clock = clock
         self._feed = feed
@@ -54,6 +56,7 @@ class FleetView:
         self._book = book
         self._shards = shards
         self._plan = plan
+        self._chronicle = chronicle
         self._rates = LaneRates()
         self._activity = Activity()
         self._complete_by = clock.now() + SILENT_AFTER
@@ -130,6 +133,14 @@ class FleetView:
         """See ``View.attention``."""
         rows = attention(self._feed.current(), self._feed.failures()[0], self._book.report())
         return [msgspec.to_builtins(row) for row in rows]
+
+    async def history(self, instance: str, after: int, seq: int) -> Json:
+        """See ``View.history``."""
+        return self._chronicle.answer(instance, after, seq)
+
+    async def changes(self) -> list[Json]:
+        """See ``View.changes``."""
+        return self._chronicle.changes()
 
     async def timeline(self, cluster: str, kind: str, namespace: str, name: str) -> Json | None:
         """See ``View.timeline``: the shard that watches the cluster answers."""

@@ -71,6 +71,19 @@ class View(Protocol):
         also those that are not listed; ``problems``: those of the status that are no single object's, as there."""
         ...
 
+    async def history(self, instance: str, after: int, seq: int) -> Json:
+        """The last hour, a point every ``stepSeconds``: ``fleet``, ``controllers`` and ``clusters`` by name, each with lists of
+        points by metric (``raycp.observer.history.Metric``), null for a gap; ``last`` is the number of the newest, taken ``at``
+        (Unix seconds). And ``changes``, numbered up to ``seq``.
+
+        To the ``instance`` that an earlier answer came from: the ``points`` after number ``after`` only, and the changes after
+        ``seq``. Any other instance gets all."""
+        ...
+
+    async def changes(self) -> list[Json]:
+        """The newest changes as ``raycp.observer.changes.FleetChange``, the oldest first."""
+        ...
+
     async def timeline(self, cluster: str, kind: str, namespace: str, name: str) -> Json | None:
         """The last changes of one object, or None when nothing is known of it."""
         ...

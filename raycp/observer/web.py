@@ -9,6 +9,7 @@ reason, a ``Host`` that is not this server's with 421 (``known_hosts``), who may
 
 import asyncio
 import logging
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -31,6 +32,8 @@ from raycp.protocol.status import Check
 from raycp.protocol.substrate import LeaderAsk, MemberUnavailable
 
 log = logging.getLogger(__name__)
+
+_NUMBER = re.compile(r"-1|[0-9]{1,15}")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -190,6 +193,22 @@ def make_app(
     async def errors(_: web.Request) -> web.Response:
         return json_answer(await view.errors())
 
+    async def history(request: web.Request) -> web.Response:
+        query = request.query
+        numbers = []
+        for name in ("after", "seq"):
+            given = query.get(name, "-1")
+            if not _NUMBER.fullmatch(given):
+                error = f"{name} is {given!r}: give the number of an earlier answer"
+                return json_answer({"error": error, "path": request.path}, 400)
+            numbers.append(int(given))
+        answer = json_answer(await view.history(query.get("instance", ""), *numbers))
+        answer.enable_compression()
+        return answer
+
+    async def changes(_: web.Request) -> web.Response:
+        return json_answer({"changes": await view.changes()})
+
     async def overview(_: web.Request) -> web.Response:
         """All that the status page shows, in one answer."""
         return json_answer(
@@ -220,6 +239,9 @@ def make_app(
             web.get("/readyz", readyz),
             web.get("/api/v1/status", status),
             web.get("/api/v1/overview", overview),
+            web.get("/api/v1/history", history),
+            web.get("/api/v1/changes", changes),
+            web.get("/changes.json", changes),
             web.get("/api/v1/errors", errors),
             listing("attention", view.attention),
             listing("controllers", view.controllers),

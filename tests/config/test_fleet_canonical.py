@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from raycp.config import FleetDoc, diff, fleet_json_schema, generation, load_fleet, parse_fleet
+from raycp.config.canonical import parts
 from raycp.config.embedded import EmbeddedSpec
 from raycp.config.reference import markdown, rows
 from raycp.config.units import UnitError
@@ -71,6 +72,15 @@ def test_the_difference_names_clusters_and_controllers() -> None:
     assert changes["spec.controllers[m]"][1] is None
     assert changes["spec.controllers[p]"][0] is None
     assert {str(each)[0] for each in diff(old, new)} == {"+", "-", "~"}
+
+
+def test_digests_of_the_parts_differ_where_the_difference_says() -> None:
+    old = parts(parse_fleet(BASE))
+    new = parts(parse_fleet(BASE.replace("nodes: 5", "nodes: 6").replace("{use: m}", "{use: k}") + "  shards: {standby: 2}\n"))
+    assert {path for path in new if path not in old} == {"spec.controllers[k]"}
+    assert {path for path in old if path not in new} == {"spec.controllers[m]"}
+    assert {path for path in new if path in old and old[path] != new[path]} == {"spec.clusters[east]", "spec.shards"}
+    assert parts(parse_fleet(BASE)) == old
 
 
 def test_diff_ignores_the_order_of_clusters() -> None:

@@ -37,7 +37,10 @@ STEADY = {
         LoopName.CLUSTER_GUARD, LoopName.REFLECTOR, LoopName.REPLICATION, LoopName.STATISTICS, LoopName.SWEEP, LoopName.WATERMARKS,
     },
     Role.WORKER: {LoopName.PERMIT, LoopName.SHARD_LINK, LoopName.STANDBY_LINK, LoopName.STATISTICS, LoopName.WATCHDOG},
-    Role.OBSERVER: {LoopName.CHECKPOINT, LoopName.DEAD_PROCESSES, LoopName.STATISTICS},
+    Role.OBSERVER: {
+        LoopName.CHANGES, LoopName.CHECKPOINT, LoopName.DEAD_PROCESSES, LoopName.HISTORY_CHECKPOINT, LoopName.MEASUREMENT,
+        LoopName.STATISTICS,
+    },
 }  # fmt: skip
 """The loops that each core of a fleet at rest has."""
 

@@ -4,23 +4,22 @@ Needs Debian's chromium (``make tools``). Where it is missing the tests are skip
 ``RAYCP_SCREENSHOTS=FOLDER`` pictures of the page are written there; those in ``docs/figures`` are made so.
 """
 
-import contextlib
 import os
 import re
 import statistics
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from browser import Tab, browser, tab
+from browser import Tab, browser
 from job_samples import QUEUES, JobShard, batch_job, condition, many_jobs, pods, some_jobs
+from page_tab import shown
 from page_views import JOB, NAMES, SINCE, PageFleet, crashing_fleet, failing_fleet, failure, fleet, objective, one_down, suspect
 
 from raycp.base.problems import FleetProblem, ProblemCode, ProblemOwner
 from raycp.observer.job_pages import FRESH
-from raycp.observer.web import WebServer, serve
 
 PHONE = 390
 HELLO = f"hub/{JOB}/default/hello"
@@ -38,20 +37,6 @@ BUSY = {"critical": 3, "standard": 140, "background": 612}
 def devtools(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with browser(tmp_path_factory.mktemp("chromium")) as address:
         yield address
-
-
-@contextlib.asynccontextmanager
-async def shown(devtools: str, page: PageFleet, path: str = "/", **window: Any) -> AsyncIterator[tuple[Tab, WebServer]]:
-    """The page once it shows what the observer knows; fails for any message of the console."""
-    server = await serve(page.view)
-    try:
-        async with tab(devtools) as found:
-            await found.open(server.url + path, **window)
-            await found.until("document.body?.dataset.live === 'yes'")
-            yield found, server
-            assert not found.errors
-    finally:
-        await server.stop()
 
 
 async def photograph(page: Tab, name: str, *, whole: bool = False) -> None:
@@ -104,16 +89,16 @@ async def test_an_idle_fleet(devtools: str) -> None:
 
 async def test_every_section_is_filled(devtools: str) -> None:
     page = busy()
-    await page.work(30, failed=3)
+    await page.measured(3, failed=3)
     async with shown(devtools, page) as (tab, _):
-        assert await open_sections(tab) == ["attention", "controllers", "clusters", "slo", "lanes", "past"]
+        await tab.until("document.querySelectorAll('#controllers polyline').length === 4")
+        assert await open_sections(tab) == ["attention", "hour", "controllers", "clusters", "slo", "lanes", "past"]
         for name in ("story", "leadership", "shards", "workers"):
             await tab.eval(f"document.querySelector('#{name} summary').click()")
         text = {name: await tab.text(f"#{name}") for name in ("tiles", *await open_sections(tab))}
         assert "400 objects failing 4 / 5 clusters reachable 4 / 5 clusters synced" in text["tiles"]
         assert "90 / 96 slots busy" in text["tiles"]
         assert "397 failing objects more" in text["attention"], "some of many that fail alike are listed"
-        assert await tab.eval("document.querySelectorAll('#controllers polyline').length") == 2
         assert "website v1/ConfigMap 5 2,000 ≥ 3 15 1.5 25 ms 0 15" in text["controllers"]
         assert "batchjob batch.raycp.io/v1alpha1/BatchJob 1 400 0 3 0.3" in text["controllers"]
         assert "hub reachable yes 214 7.2 0.6 5.0 ms 2 200 ms ago 0 v1.36.2" in text["clusters"]
@@ -239,7 +224,7 @@ async def test_two_hundred_clusters(devtools: str) -> None:
 async def test_a_large_fleet_in_trouble_is_shown_within_a_second(devtools: str) -> None:
     """200 clusters, five of them down, and 10 000 failing objects: from the request of the page until its tables are filled."""
     large = many(down=5, failing=10_000)
-    await large.work(30, failed=3)
+    await large.measured(3, failed=3)
     seconds = []
     for _ in range(5):
         async with shown(devtools, large) as (page, _server):
@@ -256,11 +241,12 @@ async def test_it_fits_the_window(devtools: str, width: int) -> None:
     page = busy(JobShard([*some_jobs(), long_job], QUEUES))
     long = failure("hub", "x" * 253, cause="ApiError 403: " + "y" * 180, controller="a-controller-with-a-long-name")
     page.reports[next(iter(page.reports))].report.failures.append(long)
-    await page.work(30, failed=3)
+    await page.measured(2, failed=3)
     async with shown(devtools, page, f"/#{HELLO}", width=width, height=844) as (tab, _):
         await tab.until("document.querySelectorAll('#timeline li').length > 1")
         await tab.until(f"{JOBS} === 9")
-        for name in ("leadership", "shards", "workers"):
+        await tab.until("document.querySelectorAll('#hour svg.curve').length === 4")
+        for name in ("changes", "leadership", "shards", "workers"):
             await tab.eval(f"document.querySelector('#{name} summary').click()")
         assert await fits(tab), await tab.eval(WIDEST)
         if width == PHONE:

@@ -85,6 +85,12 @@ class SmallView:
     async def jobs(self, query: JobQuery) -> dict[str, Any] | None:
         return {"items": [], "asked": msgspec.to_builtins(query)} if query.name != "nobody" else None
 
+    async def history(self, instance: str, after: int, seq: int) -> dict[str, Any]:
+        return {"asked": [instance, after, seq]}
+
+    async def changes(self) -> list[dict[str, Any]]:
+        return [{"subject": "shard 0", "what": "switched"}]
+
     async def timeline(self, cluster: str, kind: str, namespace: str, name: str) -> dict[str, Any] | None:
         return {"asked": [cluster, kind, namespace, name]} if name != "nobody" else None
 
@@ -148,6 +154,9 @@ async def test_the_json_lists(site: Site) -> None:
     assert overview["ready"][1]["reason"] == "2 of 3 synced"
     assert overview["verdict"] == {"level": "not-ready", "word": "Not ready", "text": "2 of 3 synced", "details": []}
     assert overview["failing"] == 400
+    for path in ("/api/v1/changes", "/changes.json"):
+        async with session.get(path) as answer:
+            assert await answer.json() == {"changes": [{"subject": "shard 0", "what": "switched"}]}
     async with session.get("/api/v1/nothing") as answer:
         assert (answer.status, (await answer.json())["error"]) == (404, "Not Found")
 
@@ -176,7 +185,7 @@ async def test_the_page_has_its_scripts_in_it(site: Site) -> None:
     """One request shows it, and its policy lets in no file."""
     async with site[2].get("/") as answer:
         page = await answer.text()
-    assert "function showJobs(" in page
+    assert all(begin in page for begin in ("function showJobs(", "const hour = "))
     assert "/* page/" not in page
     assert page.count("<script>") == 1
     assert "src=" not in page
@@ -275,3 +284,16 @@ async def test_a_job_is_explained_and_queues_are_listed(site: Site) -> None:
         assert answer.status == 404
     async with site[2].get("/api/v1/queues") as answer:
         assert await answer.json() == {"queues": [{"name": "batch", "pending": 2}]}
+
+
+async def test_the_history_from_where_one_has_it(site: Site) -> None:
+    session = site[2]
+    async with session.get("/api/v1/history") as answer:
+        assert answer.headers["Content-Encoding"] in ("gzip", "deflate"), "an hour of 200 clusters is a megabyte"
+        assert await answer.json() == {"asked": ["", -1, -1]}
+    async with session.get("/api/v1/history", params={"instance": "ab", "after": "7", "seq": "0"}) as answer:
+        assert await answer.json() == {"asked": ["ab", 7, 0]}
+    for wrong in ("x", "-2", "1e3", "9" * 40):
+        async with session.get("/api/v1/history", params={"after": wrong}) as answer:
+            assert answer.status == 400
+            assert (await answer.json())["error"].startswith(f"after is {wrong!r}: ")

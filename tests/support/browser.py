@@ -118,9 +118,9 @@ class Tab:
         return " ".join(found.split())
 
     async def press(self, key: str) -> None:
-        """Press a key: a character, ``Tab``, ``Enter``."""
-        codes = {"Tab": 9, "Enter": 13}
-        typed = {"text": "\r" if key == "Enter" else key} if key != "Tab" else {}
+        """Press a key: a character, ``Tab``, ``Enter``, ``ArrowLeft``."""
+        codes = {"Tab": 9, "Enter": 13, "ArrowLeft": 37}
+        typed = {"text": "\r" if key == "Enter" else key} if key == "Enter" or len(key) == 1 else {}
         await self.call("Input.dispatchKeyEvent", type="keyDown", key=key, windowsVirtualKeyCode=codes.get(key, 0), **typed)
         await self.call("Input.dispatchKeyEvent", type="keyUp", key=key, windowsVirtualKeyCode=codes.get(key, 0))
 

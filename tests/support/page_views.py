@@ -1,8 +1,10 @@
 """Fleets for the status page: what the leader sends and the members report, built in Python, and the observer's real view of it."""
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
+from inprocess import fleet_doc
 from job_samples import JobShard
 
 from raycp.base.clock import VirtualClock
@@ -10,11 +12,13 @@ from raycp.base.problems import FleetProblem, ProblemCode, ProblemOwner
 from raycp.leadership.switches import Switch
 from raycp.metrics import Merger, Metrics
 from raycp.metrics.catalog import ApiMetrics, ReconcileMetrics, ReflectorMetrics, WorkQueueMetrics
+from raycp.observer.chronicle import Chronicle
 from raycp.observer.fleet_view import FleetView
 from raycp.observer.sources import MemberReport
 from raycp.observer.status_feed import StatusFeed
 from raycp.protocol.job_query import JobQuery
 from raycp.protocol.members import Member, Role
+from raycp.protocol.plan import ControllerPlan, Fleet
 from raycp.protocol.report import ClusterReport, FailureReport, LaneReport, Report
 from raycp.protocol.status import (
     ControllerStatus,
@@ -191,10 +195,21 @@ class Book:
         return self.rows
 
 
-class _AnyPlan:
-    """Of a plan what the view asks a timeline with."""
+def fleet_file(
+    generation: str, clusters: Iterable[str] = ("hub",), controllers: Iterable[ControllerPlan] = (), **spec: Any
+) -> Fleet:
+    """What was applied."""
+    return Fleet("production", fleet_doc(clusters, ["batchjob"], **spec).canonical(), generation, 1, tuple(controllers))
+
+
+class PagePlan:
+    """Of a plan what the observer's view and chronicle ask."""
+
+    following: object = None
+    home = "blue"
 
     def __init__(self, status: FleetStatus) -> None:
+        self.fleet = fleet_file(status.generation)
         self.clusters = status.clusters
         self.hub = next((row for row in status.clusters if row.role == "hub"), None)
         self.shards = [type("Place", (), {"member": row.member, "shard": row.shard}) for row in status.shards]
@@ -230,8 +245,14 @@ class PageFleet:
         if self.status is not None:
             self.feed.receive(self.status)
             self._report(self.status, failures or [], failing, lanes or {})
-        plan: Any = _AnyPlan(self.status) if self.status is not None else None
-        self.view = FleetView(self.clock, self.feed, self.merger, Book(slo or []), Shards(self.jobs), lambda: plan)
+        self.plan: Any = PagePlan(self.status) if self.status is not None else None
+        self.book = Book(slo or [])
+        self.view, self.chronicle = self.observer()
+
+    def observer(self, restored: Callable[[], bool] = lambda: True) -> tuple[FleetView, Chronicle]:
+        """A new observer's view of this fleet, and its memory."""
+        chronicle = Chronicle(self.clock, self.feed, self.merger, self.book.report, lambda: self.plan, restored)
+        return FleetView(self.clock, self.feed, self.merger, self.book, Shards(self.jobs), lambda: self.plan, chronicle), chronicle
 
     def _report(self, status: FleetStatus, failures: list[FailureReport], failing: int | None, lanes: dict[str, int]) -> None:
         for at, member in enumerate(SHARDS):
@@ -245,6 +266,19 @@ class PageFleet:
         for worker in WORKERS:
             busy = min(30, sum(lanes.values()))
             self.reports[worker.actor_name] = MemberReport(worker, Report(pid=1, node="n", slots=32, busy=busy), self.clock.now())
+
+    def become(self, **fields: Any) -> None:
+        """The leader sends another status."""
+        assert self.status is not None
+        self.status = with_readiness(msgspec.structs.replace(self.status, **fields))
+        self.feed.receive(self.status)
+
+    async def measured(self, points: int, runs: int = 30, *, failed: int = 0) -> None:
+        """So many points of the history, with ``runs`` reconciles in each."""
+        for _ in range(points):
+            await self.work(runs, failed=failed)
+            await self.chronicle.sample()
+            await self.chronicle.look()
 
     async def work(self, runs: int, *, failed: int = 0, seconds: float = 10.0) -> None:
         """``runs`` reconciles of each controller in each of its clusters, ``failed`` of them in vain, within ``seconds``."""

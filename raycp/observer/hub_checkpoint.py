@@ -1,4 +1,5 @@
-"""The observer's SLO windows in the hub: written every few seconds, so that the observer's replacement goes on with them.
+"""A state of the observer's in the hub (SLO windows, the console's history): written every few seconds, so that the observer's
+replacement, on whatever node, goes on with it.
 
 At a hand-over between two revisions of a fleet, the old one's observer marks its last checkpoint as ``closed``. The other
 goes on from there, or without that mark after ``CLOSED_WITHIN``. Only the fleet that is recorded as leading writes.
@@ -8,14 +9,13 @@ import base64
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable
+from typing import NamedTuple, Protocol
 
 from raycp.base.clock import Clock
 from raycp.kube import ClusterClient, KubeError
 from raycp.leadership.epoch import read_leadership
 from raycp.leadership.records import Conflict, Record, Records
-from raycp.metrics import Family, Gauge
 from raycp.protocol.plan import Plan
-from raycp.slo import SloBook
 
 log = logging.getLogger(__name__)
 
@@ -23,26 +23,49 @@ CLOSED_WITHIN = 15.0
 """Seconds for which the observer of a fleet that has just taken over waits for the last checkpoint of the fleet before."""
 
 
-class SloCheckpoint:
-    """One per observer. ``client`` gives the API client of a cluster; ``is_leader`` is set to what the hub's record says."""
+class CheckpointedState(Protocol):
+    """What is kept. ``restore`` raises ``ValueError`` for bytes that are no checkpoint of it, and then changes nothing;
+    ``checkpoint`` where there is too much of it."""
+
+    def checkpoint(self) -> bytes: ...
+
+    def restore(self, saved: bytes) -> None: ...
+
+
+class CheckpointRecord(NamedTuple):
+    """Where a state is kept: the record's name and its key, and ``title`` for messages. ``anew``: what can't be restored is
+    reported and written over; else it is reported until someone deletes the record."""
+
+    record: str
+    key: str
+    title: str
+    anew: bool = False
+
+
+class HubCheckpoint:
+    """One per observer and state. ``client`` gives the API client of a cluster; ``leads`` is called with what the hub's record says
+    of this fleet."""
 
     def __init__(
         self,
         clock: Clock,
         client: Callable[[str], Awaitable[ClusterClient]],
-        book: SloBook,
-        is_leader: Family[Gauge],
+        state: CheckpointedState,
+        where: CheckpointRecord,
         plan: Callable[[], Plan | None],
+        leads: Callable[[bool], None] = lambda _: None,
     ) -> None:
         self.problem = ""
-        """Why the last one was not written."""
+        """Why the last one was not written, or what was found instead of one."""
+        self.restored = False
+        """Whether what was stored has been taken over, or there was nothing to take over."""
         self._clock = clock
         self._client = client
-        self._book = book
-        self._is_leader = is_leader
+        self._state = state
+        self._where = where
         self._plan = plan
+        self._leads = leads
         self._saved: Record | None = None
-        self._restored = False
         self._closing = False
         self._leads_since = float("-inf")
 
@@ -60,8 +83,8 @@ class SloCheckpoint:
         self._leads_since = self._clock.now()
 
     async def restore(self) -> None:
-        """Go on with the windows of the fleet that led before, as soon as it has written its last checkpoint."""
-        while not self._restored:
+        """Go on with the state of the fleet that led before, as soon as it has written its last checkpoint."""
+        while not self.restored:
             await self.keep()
             await self._clock.sleep(0.3)
 
@@ -80,27 +103,41 @@ class SloCheckpoint:
             records = Records(client, plan.fleet.name, plan.fleet.doc.spec.state.namespace)
             leadership = await read_leadership(records)
             another_leads = leadership is None or leadership.home not in ("", plan.home)
-            self._is_leader.labels(plan.fleet.name).set(0.0 if another_leads else 1.0)
+            self._leads(not another_leads)
             if another_leads and not (self._closing and plan.epoch):
                 self.problem = ""
                 return  # the fleet that leads counts, and waits for the last checkpoint of a fleet that has handed over to it
-            if not self._restored:
-                self._saved = await records.read("slo")
+            refused = ""
+            if not self.restored:
+                self._saved = await records.read(self._where.record)
                 open_still = self._saved is None or "closed" not in self._saved.data
                 if open_still and not self._closing and self._clock.now() - self._leads_since < CLOSED_WITHIN:
                     return
-                if self._saved is not None and "book" in self._saved.data:
-                    self._book.restore(base64.b64decode(self._saved.data["book"]))
-                self._restored = True
-            data = {"book": base64.b64encode(self._book.checkpoint()).decode()}
+                refused = self._take_over(self._saved)
+                self.restored = True
+            data = {self._where.key: base64.b64encode(self._state.checkpoint()).decode()}
             if self._closing:
                 data["closed"] = "true"
-            self._saved = await records.write("slo", data, self._saved)
-            self.problem = ""
+            self._saved = await records.write(self._where.record, data, self._saved)
+            self.problem = refused
         except (KubeError, ValueError) as error:
             problem = str(error) or type(error).__name__
             if problem != self.problem:
-                log.warning("the SLO checkpoint was not written to cluster %s, and is tried again: %s", plan.hub.name, problem)
+                what = "the %s was not written to cluster %s, and is tried again: %s"
+                log.warning(what, self._where.title, plan.hub.name, problem)
             self.problem = problem
         except Conflict:
-            self._saved = await records.read("slo")
+            self._saved = await records.read(self._where.record)
+
+    def _take_over(self, saved: Record | None) -> str:
+        """Restore what was stored; why it can't be, where the state begins anew. Raises ``ValueError``."""
+        if saved is None or self._where.key not in saved.data:
+            return ""
+        try:
+            self._state.restore(base64.b64decode(saved.data[self._where.key], validate=True))
+        except ValueError as error:
+            if not self._where.anew:
+                raise
+            log.warning("the stored %s is refused, and begins anew: %s", self._where.title, error)
+            return f"what was stored is refused, and it begins anew: {error}"
+        return ""
