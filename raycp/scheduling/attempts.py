@@ -3,8 +3,8 @@
 import msgspec
 
 from raycp.base.quantities import shown_quantity
-from raycp.scheduling.admissions import WaitReason
 from raycp.scheduling.demand import JobDemand
+from raycp.scheduling.lines import Misfit
 from raycp.scheduling.queues import FlavorQuotas
 from raycp.scheduling.state import AdmissionState
 
@@ -14,14 +14,6 @@ class Fit(msgspec.Struct, frozen=True):
 
     flavor: FlavorQuotas
     clusters: dict[str, int]
-
-
-class Misfit(msgspec.Struct, frozen=True):
-    """It can't. ``hopeless``: nor could it with nothing else running."""
-
-    reason: WaitReason
-    message: str
-    hopeless: bool = False
 
 
 _RANK = {"ExceedsMaxQuota": 0, "WaitingForQuota": 1, "NoRoom": 2}

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 from raycp.scheduling.admissions import JobExplanation
-from raycp.scheduling.attempts import Misfit, attempt
-from raycp.scheduling.lines import JobEntry, QueueLine
+from raycp.scheduling.attempts import attempt
+from raycp.scheduling.lines import JobEntry, Misfit, QueueLine
 from raycp.scheduling.queues import QueueStatus
 from raycp.scheduling.reservations import HeadPlan
 from raycp.scheduling.state import AdmissionState
@@ -26,12 +26,14 @@ def explained(state: AdmissionState, line: QueueLine | None, plan: HeadPlan | No
         return JobExplanation(job.uid, "Pending", entry.line, 0, pending, reason, message)
     if state.ledger.queues[entry.line].stop != "None":
         reason, message = "QueueStopped", f"queue {entry.line} is stopped (stop: Hold)"
+    elif (hopeless := line.hopeless.get(entry.kind)) is not None:
+        reason, message = hopeless.reason, hopeless.message
     elif reason == "NotConsidered":
         found = attempt(state, entry.line, job, now)
         if isinstance(found, Misfit):
             reason, message = found.reason, found.message
         elif position > 1:
-            first = next(line.first(1))
+            first = line.first()
             reason, message = "BehindHead", f"{position - 1} jobs are before it, the first is {first.demand.key}"
     flavor = state.ledger.flavors(entry.line)[0]
     verdicts = state.place(job, state.shape(job, flavor.node_labels), job.pods, now, explain=True).verdicts

@@ -170,19 +170,22 @@ class Reservations:
             state.ledger.keep(plan.queue, plan.flavor.name, plan.charged, -1)
             plan.charged = {}
 
-    @contextmanager
-    def lifted(self, entry: JobEntry, now: float) -> Iterator[bool]:
-        """What ``entry`` may use is not kept within: its own, and all that is needed only after its end. Whether that is any."""
+    def usable(self, entry: JobEntry, now: float) -> list[HeadPlan]:
+        """What is kept and ``entry`` may use: its own plan, and each that is needed only after its end."""
         deadline = entry.demand.active_deadline
         end = None if deadline is None else now + deadline
-        plans = [
+        return [
             plan
             for plan in self._kept
             if plan.entry is entry or (end is not None and plan.start is not None and end <= plan.start and not plan.preempts)
         ]
+
+    @contextmanager
+    def lifted(self, plans: list[HeadPlan]) -> Iterator[None]:
+        """They are not kept within."""
         self._release(plans)
         try:
-            yield bool(plans)
+            yield
         finally:
             self._keep(plans)
 

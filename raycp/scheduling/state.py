@@ -114,7 +114,7 @@ class AdmissionState:
     def change(self, entry: JobEntry, demand: JobDemand) -> None:
         """Another demand of a job that runs; what it holds stays."""
         self._ends.remove(_end_key(entry))
-        entry.demand = demand
+        entry.change(demand)
         insort(self._ends, _end_key(entry))
 
     def by_end(self) -> list[JobEntry]:
