@@ -31,7 +31,7 @@ from raycp.scheduling.lines import JobEntry, Misfit, QueueLine
 from raycp.scheduling.model import Candidate
 from raycp.scheduling.preemption import victims
 from raycp.scheduling.queues import QueueSpec, QueueStatus
-from raycp.scheduling.reservations import Reservations
+from raycp.scheduling.reservations import HeadPlan, Reservations
 from raycp.scheduling.state import AdmissionState
 
 JobOutcome = Literal["Complete", "Failed", "Deleted"]
@@ -255,18 +255,28 @@ class Admission:
         head: JobEntry | None = None
         strict = self._state.ledger.queues[name].strategy == "StrictFIFO"
         failed: dict[bytes, float] = {}
+        flavors = self._state.ledger.flavors(name)
+        bar: HeadPlan | None = None
         looked = 0
         for entry in line.heads():
             kind, lasts = entry.group
+            plan: HeadPlan | None = None
             if head is not None:
                 looked += 1
                 if looked > SCANNED or len(failed) >= PASSING:
                     break
-                if lasts >= failed.get(kind, math.inf) and kind in failed:
+                if kind in failed and lasts >= failed[kind]:
                     continue  # one like it, and no longer, could not run either
+                if bar is not None and (bar.start is None or now + lasts > bar.start):
+                    if all(each.name == bar.flavor.name for each in flavors):
+                        if bar.start is None:
+                            break
+                        failed[kind] = lasts
+                        continue
+                    plan = bar
             if kind in line.hopeless:
                 continue  # since a moment ago
-            found = self._try(name, entry, head, now)
+            found = self._try(name, entry, head, plan, now)
             if isinstance(found, AdmissionDecision):
                 return [found]
             entry.wait(found.reason, found.message)
@@ -281,28 +291,28 @@ class Admission:
             if decisions:
                 return decisions
             if self._plan(name, entry, found, now):
-                head = entry
                 if strict:
                     break
+                head, bar = entry, self._plans.barred(entry)
         return []
 
-    def _try(self, name: str, entry: JobEntry, head: JobEntry | None, now: float) -> AdmissionDecision | Misfit:
-        """Admit it if it fits, and delays no ``head`` before it."""
+    def _try(
+        self, name: str, entry: JobEntry, head: JobEntry | None, bar: HeadPlan | None, now: float
+    ) -> AdmissionDecision | Misfit:
+        """Admit it if it fits, and delays no ``head`` before it, whose plan ``bar`` it may not use."""
         key = (name, entry.kind)
         usable = self._plans.usable(entry, now)
         known = self._misfits.get(key) if not usable else None
         if known is not None:
             return known
-        plan = self._plans.passed_by(entry, head, now)
-        if plan is None or any(each.name != plan.flavor.name for each in self._state.ledger.flavors(name)):
-            with self._plans.lifted(usable):
-                found = attempt(self._state, name, entry.demand, now, without=plan.flavor.name if plan is not None else None)
-                if isinstance(found, Fit) and not (plan is not None and plan.nodes.keys() & found.clusters.keys()):
-                    return self._admit(entry, found, now)
-            if isinstance(found, Misfit) and plan is None:
-                if not usable and not found.hopeless:
-                    self._misfits[key] = found
-                return found
+        with self._plans.lifted(usable):
+            found = attempt(self._state, name, entry.demand, now, without=bar.flavor.name if bar is not None else None)
+            if isinstance(found, Fit) and not (bar is not None and bar.nodes.keys() & found.clusters.keys()):
+                return self._admit(entry, found, now)
+        if isinstance(found, Misfit) and bar is None:
+            if not usable and not found.hopeless:
+                self._misfits[key] = found
+            return found
         assert head is not None
         return Misfit("BehindHead", f"{head.demand.key} is before it, and must not wait longer because of it")
 

@@ -133,42 +133,55 @@ class Reservations:
 
     def settle(self) -> None:
         """Keep what is to be kept, and nothing else."""
-        self._release(self._kept)
         kept: list[HeadPlan] = []
         flavors: set[str] = set()
         for plan in sorted(self.plans.values(), key=HeadPlan.order):
             if plan.preempts or plan.flavor.name not in flavors:
                 flavors.add(plan.flavor.name)
                 kept.append(plan)
+        stay = [plan for plan in self._kept if plan in kept]
+        self._release([plan for plan in self._kept if plan not in kept])
+        for plan in stay:  # their nodes stay theirs; the quota is divided anew
+            self._discharge(plan)
         self._kept = kept
-        self._keep(kept)
+        for plan in kept:
+            if plan.active:
+                self._charge(plan)
+            else:
+                self._keep([plan])
 
     def _keep(self, plans: list[HeadPlan]) -> None:
-        state = self._state
+        rooms = self._state.rooms
         for plan in plans:
             if plan.active or plan not in self._kept:
                 continue
             plan.active = True
             for name, nodes in plan.nodes.items():
-                state.rooms[name].keep(nodes, kept=True)
-            job, queue = plan.entry.demand, plan.queue
-            for resource, amount in job.per_pod.items():
-                left = state.ledger.available(queue, plan.flavor.name, resource)
-                if left is not None:
-                    plan.charged[resource] = max(0, min(left, amount * job.needed))
-            state.ledger.keep(queue, plan.flavor.name, plan.charged)
+                rooms[name].keep(nodes, kept=True)
+            self._charge(plan)
+
+    def _charge(self, plan: HeadPlan) -> None:
+        job, ledger = plan.entry.demand, self._state.ledger
+        for resource, amount in job.per_pod.items():
+            left = ledger.available(plan.queue, plan.flavor.name, resource)
+            if left is not None:
+                plan.charged[resource] = max(0, min(left, amount * job.needed))
+        ledger.keep(plan.queue, plan.flavor.name, plan.charged)
+
+    def _discharge(self, plan: HeadPlan) -> None:
+        self._state.ledger.keep(plan.queue, plan.flavor.name, plan.charged, -1)
+        plan.charged = {}
 
     def _release(self, plans: list[HeadPlan]) -> None:
-        state = self._state
+        rooms = self._state.rooms
         for plan in plans:
             if not plan.active:
                 continue
             plan.active = False
             for name, nodes in plan.nodes.items():
-                if name in state.rooms:
-                    state.rooms[name].keep(nodes, kept=False)
-            state.ledger.keep(plan.queue, plan.flavor.name, plan.charged, -1)
-            plan.charged = {}
+                if name in rooms:
+                    rooms[name].keep(nodes, kept=False)
+            self._discharge(plan)
 
     def usable(self, entry: JobEntry, now: float) -> list[HeadPlan]:
         """What is kept and ``entry`` may use: its own plan, and each that is needed only after its end."""
@@ -189,13 +202,11 @@ class Reservations:
         finally:
             self._keep(plans)
 
-    def passed_by(self, entry: JobEntry, head: JobEntry | None, now: float) -> HeadPlan | None:
-        """The plan of the head that ``entry``, of the same queue, may not use the flavor and the clusters of; None: it is free."""
-        plan = self.plans.get(head.uid) if head is not None else None
-        if plan is None or plan.active:
-            return None
-        deadline = entry.demand.active_deadline
-        return None if deadline is not None and plan.start is not None and now + deadline <= plan.start else plan
+    def barred(self, head: JobEntry) -> HeadPlan | None:
+        """The plan of the head that others of its queue may not use the flavor and the clusters of, unless they end before its
+        start; None: they are free."""
+        plan = self.plans.get(head.uid)
+        return None if plan is None or plan.active else plan
 
 
 _KEY = "/plan"

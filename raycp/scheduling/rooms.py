@@ -1,18 +1,25 @@
 """``ClusterRoom``: the free room of a cluster while decisions are made: who was given which nodes, exactly undone.
 
 A summary tells nodes apart by their free room only, so that nodes with equal room are exchangeable; a node that something was given
-of is remembered by itself. ``room`` is cached until something changes.
+of is remembered by itself.
+
+What fits depends on nothing but the multiset of free room that is not kept. ``ClusterRoom.content`` is the sum of a hash of each of
+its elements: equal again as soon as what was tried is undone, in whatever order, so that what was counted before counts again.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from weakref import WeakValueDictionary
+from zlib import crc32
 
 from raycp.base.quantities import UNBOUNDED
 from raycp.scheduling.capacity import CapacitySummary, NodeGroup
 from raycp.scheduling.labels import TolerationSpec
 
 Vector = tuple[int, ...]
+
+_ROOMS_KNOWN = 256
+"""Answers of ``room`` that are remembered."""
 
 
 class PodShape:
@@ -39,12 +46,13 @@ class PodShape:
 
 
 class _Group:
-    """Nodes of one shape. ``fresh``: untouched ones by free room; ``touched``: the others, likewise."""
+    """Nodes of one shape. ``fresh``: untouched ones by free room; ``touched``: the others, likewise. ``content``: of the touched
+    ones."""
 
-    __slots__ = ("fresh", "group", "names", "touched")
+    __slots__ = ("content", "fresh", "group", "names", "salt", "touched")
 
-    def __init__(self, group: NodeGroup) -> None:
-        self.group = group
+    def __init__(self, group: NodeGroup, salt: int) -> None:
+        self.group, self.salt, self.content = group, salt, 0
         self.names = tuple(group.allocatable)
         self.fresh: Counter[Vector] = Counter()
         for each in group.bins:
@@ -63,24 +71,34 @@ class GrantedNode:
 
     def show(self) -> None:
         """It may be given out."""
-        self.home.touched.setdefault(self.free, {})[self] = None
+        home, free = self.home, self.free
+        peers = home.touched.get(free)
+        if peers is None:
+            home.touched[free] = {self: None}
+        else:
+            peers[self] = None
+        home.content += _mark(home, free)
 
     def hide(self) -> None:
         """It may not."""
-        peers = self.home.touched.get(self.free)
-        if peers is not None:
-            peers.pop(self, None)
+        home, free = self.home, self.free
+        peers = home.touched.get(free)
+        if peers is not None and self in peers:
+            del peers[self]
             if not peers:
-                del self.home.touched[self.free]
+                del home.touched[free]
+            home.content -= _mark(home, free)
 
     def shift(self, need: tuple[tuple[int, int], ...], times: int) -> None:
         """Add ``times`` Pods' need to what is free."""
-        self.hide()
         free = list(self.free)
         for at, amount in need:
             free[at] += times * amount
-        self.free = tuple(free)
-        if not self.kept:
+        if self.kept:
+            self.free = tuple(free)
+        else:
+            self.hide()
+            self.free = tuple(free)
             self.show()
 
 
@@ -90,25 +108,43 @@ Grant = list[tuple[GrantedNode, Need, int]]
 
 
 class ClusterRoom:
-    """One cluster. Grants are by any key, one for each. ``changed`` is called whenever its room has changed."""
+    """One cluster. Grants are by any key, one for each. ``changed`` is called with the difference in ``content`` when its room has
+    changed."""
 
-    def __init__(self, summary: CapacitySummary, changed: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, summary: CapacitySummary, changed: Callable[[int], None] = lambda by: None) -> None:
         self.summary = summary
+        self.content = 0
         self._on_change = changed
         self._unknown = frozenset(summary.unknown_labels)
-        self._groups = [_Group(group) for group in summary.groups]
+        salt = crc32(summary.cluster.encode()) << 16
+        self._groups = [_Group(group, salt + at) for at, group in enumerate(summary.groups)]
         self._needs: dict[tuple[int, PodShape], Need | None] = {}
-        self._room: dict[PodShape, int] = {}
+        self._room: dict[tuple[int, PodShape], int] = {}
         self._grants: dict[str, Grant] = {}
         for number, pods in enumerate(summary.pending):
             self.grant(f"pending/{number}", PodShape.of(pods.requests, {}, ()), pods.count)
 
     def room(self, shape: PodShape) -> int:
         """How many more such Pods fit."""
-        found = self._room.get(shape)
+        key = (self.content, shape)
+        found = self._room.get(key)
         if found is None:
-            found = self._room[shape] = sum(fit * nodes for fit, nodes, *_ in self._places(shape))
+            if len(self._room) >= _ROOMS_KNOWN:
+                self._room.clear()
+            found = self._room[key] = self._count(shape)
         return found
+
+    def _count(self, shape: PodShape) -> int:
+        total = 0
+        for at, home in enumerate(self._groups):
+            need = self._need(at, home, shape)
+            if need is not None:
+                for free, peers in home.touched.items():
+                    total += _fit(free, need) * len(peers)
+                for free, nodes in home.fresh.items():
+                    if nodes:
+                        total += _fit(free, need) * nodes
+        return total
 
     def _places(self, shape: PodShape) -> Iterable[tuple[int, int, _Group, Vector, bool, Need]]:
         """(Pods a node takes, number of such nodes, group, free room, whether touched, need)."""
@@ -146,6 +182,7 @@ class ClusterRoom:
                 else:
                     home.fresh[free] -= 1
                     node = GrantedNode(home, free)
+                    home.content -= _mark(home, free)
                 node.shift(need, -pods)
                 given.append((node, need, pods))
                 granted += pods
@@ -196,8 +233,10 @@ class ClusterRoom:
         self._changed()
 
     def _changed(self) -> None:
-        self._room.clear()
-        self._on_change()
+        content = sum([home.content for home in self._groups])
+        if content != self.content:
+            by, self.content = content - self.content, content
+            self._on_change(by)
 
     def restore(self, key: str, grant: Grant) -> None:
         """Give the same nodes again; what was given since then must have been taken back."""
@@ -205,6 +244,12 @@ class ClusterRoom:
             node.shift(need, -pods)
         self._grants[key] = grant
         self._changed()
+
+
+def _mark(home: _Group, free: Vector) -> int:
+    """Squared, since hashes of tuples that differ in one number nearly add up as the numbers do."""
+    mark = hash((home.salt, free))
+    return mark * mark
 
 
 def _fit(free: Vector, need: Need) -> int:

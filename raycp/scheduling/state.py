@@ -22,6 +22,7 @@ Undo = list[tuple[JobEntry, dict[str, Grant]]]
 
 _LOG_LIMIT = 20_000
 _RULES_KNOWN = 20_000
+_TOTALS_KNOWN = 256
 
 
 def _simple(rules: Rules) -> bool:
@@ -36,13 +37,15 @@ def _end_key(entry: JobEntry) -> tuple[bool, float, float, str]:
 
 
 class _Total:
-    """The room for one shape in all clusters, and how far in the log of changes it has been brought up to date."""
+    """The room for one shape in all clusters, and how far in the log of changes it has been brought up to date. ``known``: what it
+    was, by the clusters' content."""
 
-    __slots__ = ("by_cluster", "read", "sum")
+    __slots__ = ("by_cluster", "known", "read", "sum")
 
     def __init__(self) -> None:
         self.sum = self.read = 0
         self.by_cluster: dict[str, int] = {}
+        self.known: dict[int, int] = {}
 
 
 class AdmissionState:
@@ -64,6 +67,8 @@ class AdmissionState:
         """Those of them, by cluster and uid."""
         self._log: list[str] = []
         """Clusters whose room has changed, in order."""
+        self._content = 0
+        """Of all clusters: see ``rooms``."""
         self._totals: dict[PodShape, _Total] = {}
         self._eligible: dict[int, tuple[Rules, tuple[str, ...]]] = {}
 
@@ -161,7 +166,7 @@ class AdmissionState:
         """Exchange a cluster's summary; what was decided keeps its room."""
         self.rooms.pop(cluster, None)
         if summary is not None:
-            self.rooms[cluster] = ClusterRoom(summary, partial(self._log.append, cluster))
+            self.rooms[cluster] = ClusterRoom(summary, partial(self._changed, cluster))
             for entry in sorted(self._residents[cluster].values(), key=lambda each: (each.record.admitted_at, each.uid)):
                 self.occupy(entry, cluster, now)
         self._totals.clear()
@@ -169,6 +174,10 @@ class AdmissionState:
         for room in self.rooms.values():
             total = added(total, room.summary.allocatable())
         self.ledger.set_fleet(total)
+
+    def _changed(self, cluster: str, by: int) -> None:
+        self._log.append(cluster)
+        self._content += by
 
     # what fits
 
@@ -182,6 +191,9 @@ class AdmissionState:
             total = self._totals[shape] = _Total()
             names: Iterable[str] = self.candidates
         else:
+            known = total.known.get(self._content)
+            if known is not None:
+                return known
             names = set(self._log[total.read :])
         for name in names:
             candidate = self.candidates.get(name)
@@ -191,6 +203,9 @@ class AdmissionState:
                 total.sum += new - total.by_cluster.get(name, 0)
                 total.by_cluster[name] = new
         total.read = len(self._log)
+        if len(total.known) >= _TOTALS_KNOWN:
+            total.known.clear()
+        total.known[self._content] = total.sum
         return total.sum
 
     def eligible(self, rules: Rules) -> tuple[str, ...]:
