@@ -173,8 +173,8 @@ class Admission:
                 self._evict(entry, evicting(record, "ClusterUnreachable", message, None), now)
                 continue
             shape = self._state.shape(entry.demand, record.node_selector)
-            found = self._state.place(entry.demand, shape, lost, now, existing=left, without=name)
-            for cluster, count in found.assigned.items():
+            assigned, _ = self._state.assign(entry.demand, shape, lost, existing=left, without=name)
+            for cluster, count in assigned.items():
                 left[cluster] = left.get(cluster, 0) + count
             self._decided(entry, "Move", replace(record, clusters=left), now)
         self._freed()

@@ -16,7 +16,7 @@ def explained(state: AdmissionState, line: QueueLine | None, plan: HeadPlan | No
     pending = len(line) if line is not None else 0
     if record.state != "Pending":
         shape = state.shape(job, record.node_selector)
-        verdicts = state.place(job, shape, 0, now, existing=record.clusters, explain=True).verdicts
+        verdicts = state.place(job, shape, 0, now, record.clusters).verdicts
         placed = ", ".join(f"{name}: {count}" for name, count in sorted(record.clusters.items()))
         message = f"{record.reason}: {record.message}" if record.state == "Evicting" else f"Pods by cluster: {placed}"
         return JobExplanation(job.uid, record.state, record.queue, 0, pending, "", message, verdicts)
@@ -36,7 +36,7 @@ def explained(state: AdmissionState, line: QueueLine | None, plan: HeadPlan | No
             first = line.first()
             reason, message = "BehindHead", f"{position - 1} jobs are before it, the first is {first.demand.key}"
     flavor = state.ledger.flavors(entry.line)[0]
-    verdicts = state.place(job, state.shape(job, flavor.node_labels), job.pods, now, explain=True).verdicts
+    verdicts = state.place(job, state.shape(job, flavor.node_labels), job.pods, now, {}).verdicts
     return JobExplanation(
         job.uid, "Pending", entry.line, position, pending, reason, message, verdicts, plan.start if plan is not None else None
     )

@@ -18,8 +18,8 @@ from raycp.scheduling.labels import TolerationSpec
 
 Vector = tuple[int, ...]
 
-_ROOMS_KNOWN = 256
-"""Answers of ``room`` that are remembered."""
+_KNOWN = 64
+"""Contents of a cluster whose answers are remembered."""
 
 
 class PodShape:
@@ -46,60 +46,34 @@ class PodShape:
 
 
 class _Group:
-    """Nodes of one shape. ``fresh``: untouched ones by free room; ``touched``: the others, likewise. ``content``: of the touched
-    ones."""
+    """Nodes of one shape. ``fresh``: untouched ones by free room; ``touched``: the others, likewise, those that are kept left
+    out."""
 
-    __slots__ = ("content", "fresh", "group", "names", "salt", "touched")
+    __slots__ = ("fresh", "group", "names", "salt", "touched")
 
     def __init__(self, group: NodeGroup, salt: int) -> None:
-        self.group, self.salt, self.content = group, salt, 0
+        self.group, self.salt = group, salt
         self.names = tuple(group.allocatable)
         self.fresh: Counter[Vector] = Counter()
         for each in group.bins:
             self.fresh[tuple(each.free.get(name, 0) for name in self.names)] += each.nodes
         self.touched: dict[Vector, dict[GrantedNode, None]] = {}
 
+    def mark(self, free: Vector) -> int:
+        """What a node with this much room adds to the content. Squared, since hashes of tuples that differ in one number nearly add
+        up as the numbers do."""
+        mark = hash((self.salt, free))
+        return mark * mark
+
 
 class GrantedNode:
-    """A node that something was given of."""
+    """A node that something was given of. ``mark``: of ``free``."""
 
-    __slots__ = ("free", "home", "kept")
+    __slots__ = ("free", "home", "kept", "mark")
 
     def __init__(self, home: _Group, free: Vector) -> None:
-        self.home, self.free = home, free
+        self.home, self.free, self.mark = home, free, home.mark(free)
         self.kept = False
-
-    def show(self) -> None:
-        """It may be given out."""
-        home, free = self.home, self.free
-        peers = home.touched.get(free)
-        if peers is None:
-            home.touched[free] = {self: None}
-        else:
-            peers[self] = None
-        home.content += _mark(home, free)
-
-    def hide(self) -> None:
-        """It may not."""
-        home, free = self.home, self.free
-        peers = home.touched.get(free)
-        if peers is not None and self in peers:
-            del peers[self]
-            if not peers:
-                del home.touched[free]
-            home.content -= _mark(home, free)
-
-    def shift(self, need: tuple[tuple[int, int], ...], times: int) -> None:
-        """Add ``times`` Pods' need to what is free."""
-        free = list(self.free)
-        for at, amount in need:
-            free[at] += times * amount
-        if self.kept:
-            self.free = tuple(free)
-        else:
-            self.hide()
-            self.free = tuple(free)
-            self.show()
 
 
 Need = tuple[tuple[int, int], ...]
@@ -119,19 +93,20 @@ class ClusterRoom:
         salt = crc32(summary.cluster.encode()) << 16
         self._groups = [_Group(group, salt + at) for at, group in enumerate(summary.groups)]
         self._needs: dict[tuple[int, PodShape], Need | None] = {}
-        self._room: dict[tuple[int, PodShape], int] = {}
+        self._answers: dict[PodShape, int] = {}
+        """What ``room`` answers with the present content."""
+        self._known = {0: self._answers}
+        """Likewise, by content."""
+        self._told = 0
         self._grants: dict[str, Grant] = {}
         for number, pods in enumerate(summary.pending):
             self.grant(f"pending/{number}", PodShape.of(pods.requests, {}, ()), pods.count)
 
     def room(self, shape: PodShape) -> int:
         """How many more such Pods fit."""
-        key = (self.content, shape)
-        found = self._room.get(key)
+        found = self._answers.get(shape)
         if found is None:
-            if len(self._room) >= _ROOMS_KNOWN:
-                self._room.clear()
-            found = self._room[key] = self._count(shape)
+            found = self._answers[shape] = self._count(shape)
         return found
 
     def _count(self, shape: PodShape) -> int:
@@ -182,8 +157,8 @@ class ClusterRoom:
                 else:
                     home.fresh[free] -= 1
                     node = GrantedNode(home, free)
-                    home.content -= _mark(home, free)
-                node.shift(need, -pods)
+                    home.touched.setdefault(free, {})[node] = None
+                self._shift(node, need, -pods)
                 given.append((node, need, pods))
                 granted += pods
         if granted:
@@ -203,7 +178,7 @@ class ClusterRoom:
         while given and over > 0:
             node, need, pods = given.pop()
             back = min(pods, over)
-            node.shift(need, back)
+            self._shift(node, need, back)
             if pods > back:
                 given.append((node, need, pods - back))
             over -= back
@@ -216,7 +191,7 @@ class ClusterRoom:
         grant = self._grants.pop(key, None)
         if grant is not None:
             for node, need, pods in grant:
-                node.shift(need, pods)
+                self._shift(node, need, pods)
             self._changed()
         return grant
 
@@ -229,27 +204,58 @@ class ClusterRoom:
         for node in nodes:
             if node.kept != kept:
                 node.kept = kept
-                node.hide() if kept else node.show()
+                touched = node.home.touched
+                if kept:
+                    peers = touched[node.free]
+                    del peers[node]
+                    if not peers:
+                        del touched[node.free]
+                    self.content -= node.mark
+                else:
+                    touched.setdefault(node.free, {})[node] = None
+                    self.content += node.mark
         self._changed()
 
+    def _shift(self, node: GrantedNode, need: Need, times: int) -> None:
+        """Add ``times`` Pods' need to what is free of it."""
+        home, old = node.home, node.free
+        free = list(old)
+        for at, amount in need:
+            free[at] += times * amount
+        node.free = new = tuple(free)
+        mark = home.mark(new)
+        if not node.kept:
+            touched = home.touched
+            peers = touched[old]
+            del peers[node]
+            if not peers:
+                del touched[old]
+            peers = touched.get(new)
+            if peers is None:
+                touched[new] = {node: None}
+            else:
+                peers[node] = None
+            self.content += mark - node.mark
+        node.mark = mark
+
     def _changed(self) -> None:
-        content = sum([home.content for home in self._groups])
-        if content != self.content:
-            by, self.content = content - self.content, content
+        content = self.content
+        if content != self._told:
+            by, self._told = content - self._told, content
+            answers = self._known.get(content)
+            if answers is None:
+                if len(self._known) >= _KNOWN:
+                    self._known.clear()
+                answers = self._known[content] = {}
+            self._answers = answers
             self._on_change(by)
 
     def restore(self, key: str, grant: Grant) -> None:
         """Give the same nodes again; what was given since then must have been taken back."""
         for node, need, pods in grant:
-            node.shift(need, -pods)
+            self._shift(node, need, -pods)
         self._grants[key] = grant
         self._changed()
-
-
-def _mark(home: _Group, free: Vector) -> int:
-    """Squared, since hashes of tuples that differ in one number nearly add up as the numbers do."""
-    mark = hash((home.salt, free))
-    return mark * mark
 
 
 def _fit(free: Vector, need: Need) -> int:

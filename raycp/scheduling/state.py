@@ -6,14 +6,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 
+from msgspec.structs import replace
+
 from raycp.base.quantities import UNBOUNDED, added
 from raycp.scheduling.admissions import AdmissionRecord
 from raycp.scheduling.capacity import CapacitySummary
 from raycp.scheduling.demand import JobDemand
-from raycp.scheduling.filters import allowed, refusal
+from raycp.scheduling.filters import refusal
 from raycp.scheduling.lines import JobEntry
 from raycp.scheduling.model import Candidate, Demand, PlacementDecision, Rules
-from raycp.scheduling.place import place
+from raycp.scheduling.place import assign, place
 from raycp.scheduling.quota import QuotaLedger
 from raycp.scheduling.rooms import ClusterRoom, Grant, PodShape
 
@@ -70,7 +72,11 @@ class AdmissionState:
         self._content = 0
         """Of all clusters: see ``rooms``."""
         self._totals: dict[PodShape, _Total] = {}
+        self._offers: dict[str, Candidate] = {}
+        """Clusters with their free room for the shape that was asked for last."""
         self._eligible: dict[int, tuple[Rules, tuple[str, ...]]] = {}
+        self._same: dict[tuple[str, ...], tuple[str, ...]] = {}
+        """One tuple for all rules that exclude the same clusters."""
 
     def shape(self, job: JobDemand, node_selector: Mapping[str, str]) -> PodShape:
         """What its Pods need of a node, in a flavor with these labels."""
@@ -79,14 +85,18 @@ class AdmissionState:
     def set_candidate(self, cluster: Candidate) -> None:
         """It is there, or has changed."""
         self.candidates[cluster.name] = cluster
+        self._offers.pop(cluster.name, None)
         self._totals.clear()
         self._eligible.clear()
+        self._same.clear()
 
     def remove_candidate(self, name: str) -> None:
         """It has left the fleet."""
         self.candidates.pop(name, None)
+        self._offers.pop(name, None)
         self._totals.clear()
         self._eligible.clear()
+        self._same.clear()
 
     # what runs
 
@@ -189,19 +199,23 @@ class AdmissionState:
         total = self._totals.get(shape)
         if total is None:
             total = self._totals[shape] = _Total()
-            names: Iterable[str] = self.candidates
+            answering = [name for name, each in self.candidates.items() if each.reachable and not each.refusal]
+            total.by_cluster = {name: 0 if name in self.rooms else UNBOUNDED for name in answering}
+            total.sum = sum(total.by_cluster.values())
+            names: Iterable[str] = answering
         else:
             known = total.known.get(self._content)
             if known is not None:
                 return known
             names = set(self._log[total.read :])
+        by_cluster, rooms = total.by_cluster, self.rooms
         for name in names:
-            candidate = self.candidates.get(name)
-            if candidate is not None and candidate.reachable and not candidate.refusal:
-                room = self.rooms.get(name)
-                new = UNBOUNDED if room is None else room.room(shape)
-                total.sum += new - total.by_cluster.get(name, 0)
-                total.by_cluster[name] = new
+            before = by_cluster.get(name)
+            if before is not None and (room := rooms.get(name)) is not None:
+                new = room.room(shape)
+                if new != before:
+                    total.sum += new - before
+                    by_cluster[name] = new
         total.read = len(self._log)
         if len(total.known) >= _TOTALS_KNOWN:
             total.known.clear()
@@ -209,52 +223,52 @@ class AdmissionState:
         return total.sum
 
     def eligible(self, rules: Rules) -> tuple[str, ...]:
-        """Clusters that these rules do not exclude, and that answer."""
+        """Clusters that these rules do not exclude, and that answer; by name."""
         found = self._eligible.get(id(rules))
         if found is None:
             if len(self._eligible) > _RULES_KNOWN:
                 self._eligible.clear()
-            names = (name for name, each in self.candidates.items() if refusal(each, rules) is None and allowed(each, rules))
-            found = self._eligible[id(rules)] = (rules, tuple(names))  # the rules live as long as their id is known
+                self._same.clear()
+            names = tuple(name for name, each in sorted(self.candidates.items()) if refusal(each, rules) is None)
+            found = self._eligible[id(rules)] = (rules, self._same.setdefault(names, names))  # the rules live as long as their id is known
         return found[1]
 
-    def fits(self, job: JobDemand, shape: PodShape, count: int, now: float) -> bool:
-        """Whether ``place`` would find a place for ``count`` Pods; most often found without it."""
+    def fits(self, job: JobDemand, shape: PodShape, count: int) -> bool:
+        """Whether ``assign`` would find a place for ``count`` Pods; most often found without it."""
         names = self.eligible(job.rules)
         free = self.free(shape)
         if free >= count and len(names) < len(self.candidates):
             free = sum(self.rooms[name].room(shape) if name in self.rooms else UNBOUNDED for name in names)
         if free < count:
             return False
-        return _simple(job.rules) or self.place(job, shape, count, now).unplaced == 0
+        return _simple(job.rules) or self.assign(job, shape, count)[1] == 0
 
-    def place(
-        self,
-        job: JobDemand,
-        shape: PodShape,
-        count: int,
-        now: float,
-        *,
-        existing: Mapping[str, int] | None = None,
-        without: str = "",
-        explain: bool = False,
-    ) -> PlacementDecision:
-        """Where ``count`` Pods go; in no case to the cluster ``without``. With ``explain`` every cluster gets its verdict."""
-        every = explain or job.rules.spread  # a full cluster still counts as a domain
-        fleet = [
-            Candidate(
-                name,
-                each.labels,
-                each.reachable,
-                each.reason,
-                self.rooms[name].room(shape) if name in self.rooms else each.free_pods,
-                each.refusal,
-                each.taints,
-            )
-            for name, each in self.candidates.items()
-            if name != without and (every or name not in self.rooms or self.rooms[name].room(shape))
-        ]
-        return place(Demand(job.uid, count, job.rules, existing or {}), fleet, now)
+    def place(self, job: JobDemand, shape: PodShape, count: int, now: float, existing: Mapping[str, int]) -> PlacementDecision:
+        """Where ``count`` Pods go, with the verdict on each cluster."""
+        fleet = [self._with_room(each, shape) for each in self.candidates.values()]
+        return place(Demand(job.uid, count, job.rules, existing), fleet, now)
+
+    def assign(
+        self, job: JobDemand, shape: PodShape, count: int, *, existing: Mapping[str, int] | None = None, without: str = ""
+    ) -> tuple[dict[str, int], int]:
+        """Where ``count`` Pods go, and how many find no place; in no case to the cluster ``without``."""
+        every = bool(job.rules.spread)  # a full cluster still counts as a domain
+        fitting = []
+        for name in self.eligible(job.rules):
+            room = self.rooms.get(name)
+            if name != without and (every or room is None or room.room(shape)):
+                fitting.append(self._with_room(self.candidates[name], shape))
+        return assign(Demand(job.uid, count, job.rules, existing or {}), fitting)
+
+    def _with_room(self, cluster: Candidate, shape: PodShape) -> Candidate:
+        room = self.rooms.get(cluster.name)
+        if room is None:
+            return cluster
+        free = room.room(shape)
+        found = self._offers.get(cluster.name)
+        if found is None or found.free_pods != free:
+            found = self._offers[cluster.name] = replace(cluster, free_pods=free)
+        return found
 
     # what if
 
