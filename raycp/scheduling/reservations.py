@@ -139,16 +139,13 @@ class Reservations:
             if plan.preempts or plan.flavor.name not in flavors:
                 flavors.add(plan.flavor.name)
                 kept.append(plan)
-        stay = [plan for plan in self._kept if plan in kept]
         self._release([plan for plan in self._kept if plan not in kept])
-        for plan in stay:  # their nodes stay theirs; the quota is divided anew
-            self._discharge(plan)
-        self._kept = kept
-        for plan in kept:
+        for plan in kept:  # their nodes stay theirs; the quota is divided anew
             if plan.active:
-                self._charge(plan)
-            else:
-                self._keep([plan])
+                self._discharge(plan)
+                plan.active = False
+        self._kept = kept
+        self._keep(kept)
 
     def _keep(self, plans: list[HeadPlan]) -> None:
         rooms = self._state.rooms
@@ -157,7 +154,7 @@ class Reservations:
                 continue
             plan.active = True
             for name, nodes in plan.nodes.items():
-                rooms[name].keep(nodes, kept=True)
+                rooms[name].keep(nodes, kept=True)  # of those that it keeps already, some may be another plan's too
             self._charge(plan)
 
     def _charge(self, plan: HeadPlan) -> None:

@@ -3,10 +3,12 @@
 A summary tells nodes apart by their free room only, so that nodes with equal room are exchangeable; a node that something was given
 of is remembered by itself.
 
-What fits depends on nothing but the multiset of free room that is not kept. ``ClusterRoom.content`` is the sum of a hash of each of
+Of nodes with equal room, the one that was touched first is used first: what is given depends on what is there, not on what was tried
+before. What fits depends on nothing but the multiset of free room that is not kept. ``ClusterRoom.content`` is the sum of a hash of each of
 its elements: equal again as soon as what was tried is undone, in whatever order, so that what was counted before counts again.
 """
 
+from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from weakref import WeakValueDictionary
@@ -46,10 +48,10 @@ class PodShape:
 
 
 class _Group:
-    """Nodes of one shape. ``fresh``: untouched ones by free room; ``touched``: the others, likewise, those that are kept left
-    out."""
+    """Nodes of one shape. ``fresh``: untouched ones by free room; ``nodes``: the others; ``touched``: their numbers by free room, in
+    order, those that are kept left out."""
 
-    __slots__ = ("fresh", "group", "names", "salt", "touched")
+    __slots__ = ("fresh", "group", "names", "nodes", "salt", "touched")
 
     def __init__(self, group: NodeGroup, salt: int) -> None:
         self.group, self.salt = group, salt
@@ -57,7 +59,8 @@ class _Group:
         self.fresh: Counter[Vector] = Counter()
         for each in group.bins:
             self.fresh[tuple(each.free.get(name, 0) for name in self.names)] += each.nodes
-        self.touched: dict[Vector, dict[GrantedNode, None]] = {}
+        self.nodes: list[GrantedNode] = []
+        self.touched: dict[Vector, list[int]] = {}
 
     def mark(self, free: Vector) -> int:
         """What a node with this much room adds to the content. Squared, since hashes of tuples that differ in one number nearly add
@@ -69,11 +72,29 @@ class _Group:
 class GrantedNode:
     """A node that something was given of. ``mark``: of ``free``."""
 
-    __slots__ = ("free", "home", "kept", "mark")
+    __slots__ = ("free", "home", "kept", "mark", "number")
 
     def __init__(self, home: _Group, free: Vector) -> None:
-        self.home, self.free, self.mark = home, free, home.mark(free)
+        self.home, self.free, self.mark, self.number = home, free, home.mark(free), len(home.nodes)
         self.kept = False
+        home.nodes.append(self)
+        self.show()
+
+    def show(self) -> None:
+        """It may be given out."""
+        peers = self.home.touched.get(self.free)
+        if peers is None:
+            self.home.touched[self.free] = [self.number]
+        else:
+            insort(peers, self.number)
+
+    def hide(self) -> None:
+        """It may not."""
+        peers = self.home.touched[self.free]
+        if len(peers) == 1:
+            del self.home.touched[self.free]
+        else:
+            del peers[bisect_left(peers, self.number)]
 
 
 Need = tuple[tuple[int, int], ...]
@@ -147,17 +168,16 @@ class ClusterRoom:
         grant."""
         granted = 0
         given = self._grants.setdefault(key, [])
-        for fit, nodes, home, free, touched, need in sorted(self._places(shape), key=lambda place: (place[0], not place[4])):
+        for fit, nodes, home, free, touched, need in sorted(self._places(shape), key=_order):
             for _ in range(nodes):
                 if granted >= count:
                     break
                 pods = min(fit, count - granted)
                 if touched:
-                    node = next(iter(home.touched[free]))
+                    node = home.nodes[home.touched[free][0]]
                 else:
                     home.fresh[free] -= 1
                     node = GrantedNode(home, free)
-                    home.touched.setdefault(free, {})[node] = None
                 self._shift(node, need, -pods)
                 given.append((node, need, pods))
                 granted += pods
@@ -204,37 +224,27 @@ class ClusterRoom:
         for node in nodes:
             if node.kept != kept:
                 node.kept = kept
-                touched = node.home.touched
                 if kept:
-                    peers = touched[node.free]
-                    del peers[node]
-                    if not peers:
-                        del touched[node.free]
+                    node.hide()
                     self.content -= node.mark
                 else:
-                    touched.setdefault(node.free, {})[node] = None
+                    node.show()
                     self.content += node.mark
         self._changed()
 
     def _shift(self, node: GrantedNode, need: Need, times: int) -> None:
         """Add ``times`` Pods' need to what is free of it."""
-        home, old = node.home, node.free
-        free = list(old)
+        free = list(node.free)
         for at, amount in need:
             free[at] += times * amount
-        node.free = new = tuple(free)
-        mark = home.mark(new)
-        if not node.kept:
-            touched = home.touched
-            peers = touched[old]
-            del peers[node]
-            if not peers:
-                del touched[old]
-            peers = touched.get(new)
-            if peers is None:
-                touched[new] = {node: None}
-            else:
-                peers[node] = None
+        new = tuple(free)
+        mark = node.home.mark(new)
+        if node.kept:
+            node.free = new
+        else:
+            node.hide()
+            node.free = new
+            node.show()
             self.content += mark - node.mark
         node.mark = mark
 
@@ -256,6 +266,11 @@ class ClusterRoom:
             self._shift(node, need, -pods)
         self._grants[key] = grant
         self._changed()
+
+
+def _order(place: tuple[int, int, _Group, Vector, bool, Need]) -> tuple[int, bool, int, Vector]:
+    fit, _, home, free, touched, _ = place
+    return fit, not touched, home.salt, free
 
 
 def _fit(free: Vector, need: Need) -> int:
