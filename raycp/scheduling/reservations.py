@@ -70,7 +70,7 @@ class Reservations:
             start: float | None = now
             for each in gone:
                 state.lift(each, undo)
-            possible = feasible(state, entry.line, flavor, job)
+            possible = feasible(state, entry.line, flavor, job, undo)
             for number, each in enumerate(ends):
                 if possible:
                     break
@@ -79,7 +79,7 @@ class Reservations:
                     end = each.ends_by()
                     start = None if end is None or start is None else max(start, end)
                 if number < FORESEEN or number == len(ends) - 1:
-                    possible = feasible(state, entry.line, flavor, job)
+                    possible = feasible(state, entry.line, flavor, job, undo)
             found = attempt_in(state, entry.line, flavor, job, now) if possible else None
             plan: HeadPlan | None = None
             if isinstance(found, Fit):
@@ -87,7 +87,7 @@ class Reservations:
                 self._choose_nodes(plan, found)
             elif self._kept:
                 self._release(self._kept)  # may be it has to wait for those for whom room is kept
-                if feasible(state, entry.line, flavor, job):
+                if feasible(state, entry.line, flavor, job, undo):
                     starts = [each.start for each in self._kept]
                     start = min((each for each in starts if each is not None), default=None) if None not in starts else None
                     plan = self.plans[entry.uid] = HeadPlan(entry, flavor, start, since, preempts=bool(gone))

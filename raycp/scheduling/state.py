@@ -64,6 +64,8 @@ class AdmissionState:
         """The same, by the queue that they are charged to."""
         self.leaving: dict[str, JobEntry] = {}
         """Those of them that are being evicted."""
+        self._cleared: set[str] = set()
+        """Those whose room is taken at the moment, to see what would be without them."""
         self._ends: list[tuple[bool, float, float, str]] = []
         self._residents: defaultdict[str, dict[str, JobEntry]] = defaultdict(dict)
         """Those of them, by cluster and uid."""
@@ -273,20 +275,27 @@ class AdmissionState:
     # what if
 
     def lift(self, entry: JobEntry, undo: Undo) -> None:
-        """As if it did not run; ``undo`` remembers how it was."""
-        record = entry.record
-        grants = {}
-        for name in record.clusters:
-            room = self.rooms.get(name)
-            grant = room.revoke(entry.uid) if room is not None else None
-            if grant is not None:
-                grants[name] = grant
-        self.ledger.charge(record.queue, record.flavor, entry.amounts, -1)
-        undo.append((entry, grants))
+        """As if it held no quota, and, from the next ``clear`` on, no room; ``undo`` remembers how it was."""
+        self.ledger.charge(entry.record.queue, entry.record.flavor, entry.amounts, -1)
+        undo.append((entry, {}))
+
+    def clear(self, undo: Undo) -> None:
+        """Take the room of all that is lifted."""
+        first = len(undo)
+        while first and undo[first - 1][0].uid not in self._cleared:
+            first -= 1
+        for entry, grants in undo[first:]:
+            self._cleared.add(entry.uid)
+            for name in entry.record.clusters:
+                room = self.rooms.get(name)
+                grant = room.revoke(entry.uid) if room is not None else None
+                if grant is not None:
+                    grants[name] = grant
 
     def lower(self, entry: JobEntry, grants: dict[str, Grant]) -> None:
         """The reverse of ``lift``."""
         self.ledger.charge(entry.record.queue, entry.record.flavor, entry.amounts)
+        self._cleared.discard(entry.uid)
         for name, grant in grants.items():
             self.rooms[name].restore(entry.uid, grant)
 
