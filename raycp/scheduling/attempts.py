@@ -6,7 +6,7 @@ from raycp.base.quantities import shown_quantity
 from raycp.scheduling.demand import JobDemand
 from raycp.scheduling.lines import Misfit
 from raycp.scheduling.queues import FlavorQuotas
-from raycp.scheduling.state import AdmissionState, Undo
+from raycp.scheduling.state import AdmissionState
 
 
 class Fit(msgspec.Struct, frozen=True):
@@ -34,13 +34,10 @@ def attempt(state: AdmissionState, queue: str, job: JobDemand, now: float, *, wi
     return worst
 
 
-def feasible(state: AdmissionState, queue: str, flavor: FlavorQuotas, job: JobDemand, undo: Undo) -> bool:
-    """Whether ``attempt_in`` would find a ``Fit`` without what is lifted; costs less, the least where there is no quota."""
+def feasible(state: AdmissionState, queue: str, flavor: FlavorQuotas, job: JobDemand) -> bool:
+    """Whether ``attempt_in`` would find a ``Fit``; costs less."""
     allowed, _ = state.ledger.pods(queue, flavor.name, job.per_pod, job.needed)
-    if allowed < job.needed:
-        return False
-    state.clear(undo)
-    return state.fits(job, state.shape(job, flavor.node_labels), job.needed)
+    return allowed >= job.needed and state.fits(job, state.shape(job, flavor.node_labels), job.needed)
 
 
 def attempt_in(state: AdmissionState, queue: str, flavor: FlavorQuotas, job: JobDemand, now: float) -> Fit | Misfit:

@@ -13,6 +13,7 @@ given
 import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from raycp.scheduling.attempts import Fit, attempt_in, feasible
 from raycp.scheduling.lines import JobEntry
@@ -70,7 +71,7 @@ class Reservations:
             start: float | None = now
             for each in gone:
                 state.lift(each, undo)
-            possible = feasible(state, entry.line, flavor, job, undo)
+            possible = feasible(state, entry.line, flavor, job)
             for number, each in enumerate(ends):
                 if possible:
                     break
@@ -79,7 +80,7 @@ class Reservations:
                     end = each.ends_by()
                     start = None if end is None or start is None else max(start, end)
                 if number < FORESEEN or number == len(ends) - 1:
-                    possible = feasible(state, entry.line, flavor, job, undo)
+                    possible = feasible(state, entry.line, flavor, job)
             found = attempt_in(state, entry.line, flavor, job, now) if possible else None
             plan: HeadPlan | None = None
             if isinstance(found, Fit):
@@ -87,7 +88,7 @@ class Reservations:
                 self._choose_nodes(plan, found)
             elif self._kept:
                 self._release(self._kept)  # may be it has to wait for those for whom room is kept
-                if feasible(state, entry.line, flavor, job, undo):
+                if feasible(state, entry.line, flavor, job):
                     starts = [each.start for each in self._kept]
                     start = min((each for each in starts if each is not None), default=None) if None not in starts else None
                     plan = self.plans[entry.uid] = HeadPlan(entry, flavor, start, since, preempts=bool(gone))
@@ -140,6 +141,7 @@ class Reservations:
                 flavors.add(plan.flavor.name)
                 kept.append(plan)
         self._release([plan for plan in self._kept if plan not in kept])
+        self._state.catch_up()
         for plan in kept:  # their nodes stay theirs; the quota is divided anew
             if plan.active:
                 self._discharge(plan)
@@ -153,8 +155,9 @@ class Reservations:
             if plan.active or plan not in self._kept:
                 continue
             plan.active = True
-            for name, nodes in plan.nodes.items():
-                rooms[name].keep(nodes, kept=True)  # of those that it keeps already, some may be another plan's too
+            if not self._state.called_off(_HIDDEN + plan.entry.uid):
+                for name, nodes in plan.nodes.items():
+                    rooms[name].keep(nodes, kept=True)  # of those that it keeps already, some may be another plan's too
             self._charge(plan)
 
     def _charge(self, plan: HeadPlan) -> None:
@@ -170,15 +173,18 @@ class Reservations:
         plan.charged = {}
 
     def _release(self, plans: list[HeadPlan]) -> None:
-        rooms = self._state.rooms
         for plan in plans:
             if not plan.active:
                 continue
             plan.active = False
-            for name, nodes in plan.nodes.items():
-                if name in rooms:
-                    rooms[name].keep(nodes, kept=False)
             self._discharge(plan)
+            self._state.later(_HIDDEN + plan.entry.uid, partial(self._show, plan))
+
+    def _show(self, plan: HeadPlan) -> None:
+        for name, nodes in plan.nodes.items():
+            room = self._state.rooms.get(name)
+            if room is not None:
+                room.keep(nodes, kept=False)
 
     def usable(self, entry: JobEntry, now: float) -> list[HeadPlan]:
         """What is kept and ``entry`` may use: its own plan, and each that is needed only after its end."""
@@ -206,4 +212,4 @@ class Reservations:
         return None if plan is None or plan.active else plan
 
 
-_KEY = "/plan"
+_KEY, _HIDDEN = "/plan", "/hidden/"

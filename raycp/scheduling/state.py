@@ -2,7 +2,7 @@
 
 from bisect import insort
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 
@@ -64,8 +64,8 @@ class AdmissionState:
         """The same, by the queue that they are charged to."""
         self.leaving: dict[str, JobEntry] = {}
         """Those of them that are being evicted."""
-        self._cleared: set[str] = set()
-        """Those whose room is taken at the moment, to see what would be without them."""
+        self._later: dict[str, Callable[[], None]] = {}
+        """See ``later``."""
         self._ends: list[tuple[bool, float, float, str]] = []
         self._residents: defaultdict[str, dict[str, JobEntry]] = defaultdict(dict)
         """Those of them, by cluster and uid."""
@@ -195,6 +195,7 @@ class AdmissionState:
 
     def free(self, shape: PodShape) -> int:
         """How many more such Pods fit in all clusters that answer; ``UNBOUNDED`` or more where one's capacity is not known."""
+        self.catch_up()
         if len(self._log) > _LOG_LIMIT:
             self._log.clear()
             self._totals.clear()
@@ -247,6 +248,7 @@ class AdmissionState:
 
     def place(self, job: JobDemand, shape: PodShape, count: int, now: float, existing: Mapping[str, int]) -> PlacementDecision:
         """Where ``count`` Pods go, with the verdict on each cluster."""
+        self.catch_up()
         fleet = [self._with_room(each, shape) for each in self.candidates.values()]
         return place(Demand(job.uid, count, job.rules, existing), fleet, now)
 
@@ -254,6 +256,7 @@ class AdmissionState:
         self, job: JobDemand, shape: PodShape, count: int, *, existing: Mapping[str, int] | None = None, without: str = ""
     ) -> tuple[dict[str, int], int]:
         """Where ``count`` Pods go, and how many find no place; in no case to the cluster ``without``."""
+        self.catch_up()
         every = bool(job.rules.spread)  # a full cluster still counts as a domain
         fitting = []
         for name in self.eligible(job.rules):
@@ -274,30 +277,40 @@ class AdmissionState:
 
     # what if
 
-    def lift(self, entry: JobEntry, undo: Undo) -> None:
-        """As if it held no quota, and, from the next ``clear`` on, no room; ``undo`` remembers how it was."""
-        self.ledger.charge(entry.record.queue, entry.record.flavor, entry.amounts, -1)
-        undo.append((entry, {}))
+    def later(self, what: str, do: Callable[[], None]) -> None:
+        """Change rooms in this way when somebody looks at them, unless it is called off before (``called_off``): most questions are
+        answered by quota alone."""
+        self._later[what] = do
 
-    def clear(self, undo: Undo) -> None:
-        """Take the room of all that is lifted."""
-        first = len(undo)
-        while first and undo[first - 1][0].uid not in self._cleared:
-            first -= 1
-        for entry, grants in undo[first:]:
-            self._cleared.add(entry.uid)
-            for name in entry.record.clusters:
-                room = self.rooms.get(name)
-                grant = room.revoke(entry.uid) if room is not None else None
-                if grant is not None:
-                    grants[name] = grant
+    def called_off(self, what: str) -> bool:
+        """Whether that could still be prevented."""
+        return self._later.pop(what, None) is not None
+
+    def catch_up(self) -> None:
+        """The rooms are as they should be."""
+        while self._later:
+            self._later.pop(next(iter(self._later)))()
+
+    def lift(self, entry: JobEntry, undo: Undo) -> None:
+        """As if it did not run; ``undo`` remembers how it was."""
+        grants: dict[str, Grant] = {}
+        self.ledger.charge(entry.record.queue, entry.record.flavor, entry.amounts, -1)
+        self.later(entry.uid, partial(self._revoke, entry, grants))
+        undo.append((entry, grants))
+
+    def _revoke(self, entry: JobEntry, grants: dict[str, Grant]) -> None:
+        for name in entry.record.clusters:
+            room = self.rooms.get(name)
+            grant = room.revoke(entry.uid) if room is not None else None
+            if grant is not None:
+                grants[name] = grant
 
     def lower(self, entry: JobEntry, grants: dict[str, Grant]) -> None:
         """The reverse of ``lift``."""
         self.ledger.charge(entry.record.queue, entry.record.flavor, entry.amounts)
-        self._cleared.discard(entry.uid)
-        for name, grant in grants.items():
-            self.rooms[name].restore(entry.uid, grant)
+        if not self.called_off(entry.uid):
+            for name, grant in grants.items():
+                self.rooms[name].restore(entry.uid, grant)
 
     @contextmanager
     def what_if(self) -> Iterator[Undo]:
