@@ -15,7 +15,7 @@ others
 """
 
 import math
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import Literal
 
 from msgspec.structs import replace
@@ -56,8 +56,8 @@ class Admission:
     from one clock; an event is never refused for being late or told twice. Not for several threads.
     """
 
-    def __init__(self) -> None:
-        self._state = AdmissionState()
+    def __init__(self, state: AdmissionState | None = None) -> None:
+        self._state = state or AdmissionState()
         self._lines: dict[str, QueueLine] = {"": QueueLine()}
         self._jobs: dict[str, JobEntry] = {}
         self._uids: dict[str, str] = {}
@@ -202,15 +202,17 @@ class Admission:
 
     # decisions
 
-    def decide(self, now: float, limit: int = 100) -> list[AdmissionDecision]:
-        """At most ``limit`` decisions, the most urgent first (more only where one needs several jobs to make way). Fewer: nothing
-        more
-        can be decided until an event, or ``next_wake``."""
+    def decide(self, now: float, limit: int = 100, enough: Callable[[], bool] = lambda: False) -> list[AdmissionDecision]:
+        """At most ``limit`` decisions, the most urgent first (more only where one needs several jobs to make way). It also ends, having
+        looked at one queue at least, when ``enough`` says so; each call decides by the state that it finds. Unless there is more
+        that is ``undecided``, nothing can be decided until an event, or ``next_wake``."""
         for uid in self._timers.due(now):
             self._timer(uid, now)
         out, self._outbox = self._outbox[:limit], self._outbox[limit:]
         for plan in self._plans.stale():
             self._plans.foresee(plan.entry, plan.flavor, now, list(self._state.leaving.values()) if plan.preempts else [])
+            if enough():
+                return out
         self._plans.settle()  # of quota that has become free since, those come first for whom some is kept
         ledger = self._state.ledger
         while len(out) < limit:
@@ -222,7 +224,14 @@ class Admission:
             if not decisions:
                 self._lines[name].settled = True
             out += decisions
+            if enough():
+                break
         return out
+
+    @property
+    def undecided(self) -> bool:
+        """Whether ``decide`` has ended before all was decided."""
+        return bool(self._outbox) or any(not line.settled and len(line) for line in self._lines.values())
 
     def next_wake(self, now: float) -> float | None:
         """When to call ``decide`` even without an event: the end of a backoff, a timeout, or a reservation."""

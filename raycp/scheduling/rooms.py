@@ -127,10 +127,11 @@ class ClusterRoom:
         """How many more such Pods fit."""
         found = self._answers.get(shape)
         if found is None:
-            found = self._answers[shape] = self._count(shape)
+            found = self._answers[shape] = self.count(shape)
         return found
 
-    def _count(self, shape: PodShape) -> int:
+    def count(self, shape: PodShape) -> int:
+        """The same, counted anew."""
         total = 0
         for at, home in enumerate(self._groups):
             need = self._need(at, home, shape)

@@ -74,6 +74,8 @@ class AdmissionState:
         self._content = 0
         """Of all clusters: see ``rooms``."""
         self._totals: dict[PodShape, _Total] = {}
+        self._fleet: dict[str, int] = {}
+        """What all clusters have."""
         self._offers: dict[str, Candidate] = {}
         """Clusters with their free room for the shape that was asked for last."""
         self._eligible: dict[int, tuple[Rules, tuple[str, ...]]] = {}
@@ -176,16 +178,17 @@ class AdmissionState:
 
     def set_capacity(self, cluster: str, summary: CapacitySummary | None, now: float) -> None:
         """Exchange a cluster's summary; what was decided keeps its room."""
-        self.rooms.pop(cluster, None)
+        old = self.rooms.pop(cluster, None)
+        if old is not None:
+            self._content -= old.content
+            self._fleet = added(self._fleet, old.summary.allocatable(), -1)
         if summary is not None:
+            self._fleet = added(self._fleet, summary.allocatable())
             self.rooms[cluster] = ClusterRoom(summary, partial(self._changed, cluster))
             for entry in sorted(self._residents[cluster].values(), key=lambda each: (each.record.admitted_at, each.uid)):
                 self.occupy(entry, cluster, now)
         self._totals.clear()
-        total: dict[str, int] = {}
-        for room in self.rooms.values():
-            total = added(total, room.summary.allocatable())
-        self.ledger.set_fleet(total)
+        self.ledger.set_fleet({name: amount for name, amount in self._fleet.items() if amount})
 
     def _changed(self, cluster: str, by: int) -> None:
         self._log.append(cluster)
