@@ -34,8 +34,8 @@ EXPLAINED = 16
 """Jobs that wait, and are told why, in one turn."""
 
 SLICE = 0.004
-"""Seconds for which a turn decides, explains or takes in jobs, before the shard's loop goes on: it serves the hub's informers and queue
-too (law 5)."""
+"""Seconds for which a turn decides, explains or takes in jobs, before the shard's loop goes on: it serves the hub's informers and
+queue too (law 5)."""
 
 PAUSE = 0.002
 """Seconds for that, at least, until the next turn."""

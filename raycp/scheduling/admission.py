@@ -14,7 +14,6 @@ others
    preempted, or whose cluster is lost, waits again where it stood before.
 """
 
-import math
 from collections.abc import Callable, Container, Iterable
 from typing import Literal
 
@@ -203,9 +202,9 @@ class Admission:
     # decisions
 
     def decide(self, now: float, limit: int = 100, enough: Callable[[], bool] = lambda: False) -> list[AdmissionDecision]:
-        """At most ``limit`` decisions, the most urgent first (more only where one needs several jobs to make way). It also ends, having
-        looked at one queue at least, when ``enough`` says so; each call decides by the state that it finds. Unless there is more
-        that is ``undecided``, nothing can be decided until an event, or ``next_wake``."""
+        """At most ``limit`` decisions, the most urgent first (more only where one needs several jobs to make way). It also ends,
+        having looked at one queue at least, when ``enough`` says so; each call decides by the state that it finds. Unless there is
+        more that is ``undecided``, nothing can be decided until an event, or ``next_wake``."""
         for uid in self._timers.due(now):
             self._timer(uid, now)
         out, self._outbox = self._outbox[:limit], self._outbox[limit:]

@@ -3,9 +3,10 @@
 A summary tells nodes apart by their free room only, so that nodes with equal room are exchangeable; a node that something was given
 of is remembered by itself.
 
-Of nodes with equal room, the one that was touched first is used first: what is given depends on what is there, not on what was tried
-before. What fits depends on nothing but the multiset of free room that is not kept. ``ClusterRoom.content`` is the sum of a hash of each of
-its elements: equal again as soon as what was tried is undone, in whatever order, so that what was counted before counts again.
+Of nodes with equal room, the one that was touched first is used first: what is given depends on what is there, not on what was
+tried before. What fits depends on nothing but the multiset of free room that is not kept. ``ClusterRoom.content`` is the sum of a
+hash of each of its elements: equal again as soon as what was tried is undone, in whatever order, so that what was counted before
+counts again.
 """
 
 from bisect import bisect_left, insort
@@ -48,8 +49,8 @@ class PodShape:
 
 
 class _Group:
-    """Nodes of one shape. ``fresh``: untouched ones by free room; ``nodes``: the others; ``touched``: their numbers by free room, in
-    order, those that are kept left out."""
+    """Nodes of one shape. ``fresh``: untouched ones by free room; ``nodes``: the others; ``touched``: their numbers by free room,
+    in order, those that are kept left out."""
 
     __slots__ = ("fresh", "group", "names", "nodes", "salt", "touched")
 

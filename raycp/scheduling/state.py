@@ -236,7 +236,8 @@ class AdmissionState:
                 self._eligible.clear()
                 self._same.clear()
             names = tuple(name for name, each in sorted(self.candidates.items()) if refusal(each, rules) is None)
-            found = self._eligible[id(rules)] = (rules, self._same.setdefault(names, names))  # the rules live as long as their id is known
+            # the rules live as long as their id is known
+            found = self._eligible[id(rules)] = (rules, self._same.setdefault(names, names))
         return found[1]
 
     def fits(self, job: JobDemand, shape: PodShape, count: int) -> bool:
