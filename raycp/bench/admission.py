@@ -24,7 +24,7 @@ DECISIONS = 5000
 _GI = 1 << 30
 
 
-def play(scale: float = 1.0, seed: int = 1) -> dict[str, float]:
+def play_decisions(scale: float = 1.0, seed: int = 1) -> dict[str, float]:
     """The figures; ``scale`` shrinks all counts but that of the queues' kinds of jobs."""
     random = Random(seed)
     clusters, queues, jobs = (max(2, round(count * scale)) for count in (CLUSTERS, QUEUES, JOBS))
@@ -91,4 +91,4 @@ def _job(random: Random, number: int, queues: int) -> JobDemand:
 async def run(args: Any) -> dict[str, Any]:
     """Run the scenario. ``args.scale``, if given, shrinks all counts."""
     scale = float(getattr(args, "scale", 1.0) or 1.0)
-    return {"scenario": "admission", "n": int(JOBS * scale), "missing": 0, **play(scale)}
+    return {"scenario": "admission", "n": int(JOBS * scale), "missing": 0, **play_decisions(scale)}

@@ -10,12 +10,13 @@ import contextlib
 import json
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from raycp.base.clock import SystemClock
-from raycp.kube import ClusterClient, ConnectSpec
+from raycp.kube import MERGE_PATCH, ClusterClient, ConnectSpec
 from raycp.kube.errors import ApiError, KubeError
 
 OWNER_UID = "raycp.io/owner-uid"
@@ -34,8 +35,17 @@ class _Meta(msgspec.Struct, rename="camel"):
     owner_references: list[_OwnerRef] | None = None
 
 
+class _Admission(msgspec.Struct):
+    state: str = ""
+
+
+class _Status(msgspec.Struct):
+    admission: _Admission | None = None
+
+
 class _Object(msgspec.Struct):
     metadata: _Meta = msgspec.field(default_factory=_Meta)
+    status: _Status | None = None
 
 
 class _WatchEvent(msgspec.Struct):
@@ -52,6 +62,8 @@ _event = msgspec.json.Decoder(_WatchEvent).decode
 _list = msgspec.json.Decoder(_List).decode
 _object = msgspec.json.Decoder(_Object).decode
 
+Handle = Callable[[str, str, _Object, float], None]
+BATCH = "/apis/batch.raycp.io/v1alpha1"
 Key = tuple[str, str, str]
 """Cluster, namespace, name."""
 
@@ -77,6 +89,9 @@ class Load:
         self.seen_by_owner: dict[str, float] = {}
         self.owned: list[tuple[str, float]] = []
         self.pods: dict[Key, str] = {}
+        self.admitted: dict[str, float] = {}
+        """When a job was first seen admitted, by its uid."""
+        self.jobs_watch: asyncio.Task[None] | None = None
         self.duplicates = 0
         self.changed = asyncio.Event()
 
@@ -94,7 +109,7 @@ class Load:
                 except ApiError as error:
                     if error.status != 409:
                         raise
-            cluster.watching = asyncio.create_task(self._watch(cluster, selector))
+            cluster.watching = asyncio.create_task(self._watch(cluster, "/api/v1/pods", selector, self._pod, cluster.synced))
         for cluster in self.clusters.values():
             await asyncio.wait_for(cluster.synced.wait(), 30)
         return {"pods": len(self.pods)}
@@ -193,7 +208,7 @@ class Load:
         client = self.clusters[cluster].client
         for namespace in namespaces:
             for resource in resources:
-                root = "/apis/batch.raycp.io/v1alpha1" if resource == "batchjobs" else "/api/v1"
+                root = BATCH if resource == "batchjobs" else "/api/v1"
                 with contextlib.suppress(ApiError):
                     await client.request(
                         "DELETE",
@@ -225,10 +240,13 @@ class Load:
         self.uids.clear()
         self.seen_by_owner.clear()
         self.owned.clear()
+        self.admitted.clear()
         self.duplicates = 0
         return {}
 
     async def close(self) -> dict[str, Any]:
+        if self.jobs_watch is not None:
+            self.jobs_watch.cancel()
         for cluster in self.clusters.values():
             if cluster.watching:
                 cluster.watching.cancel()
@@ -246,18 +264,48 @@ class Load:
                     rows.append((key[2], sent, at - sent))
         return rows
 
-    async def _watch(self, cluster: Cluster, selector: str) -> None:
+    async def watch_admissions(self, cluster: str, selector: str) -> dict[str, Any]:
+        """Watch BatchJobs from now on, for the time at which each is admitted."""
+        known, synced = self.clusters[cluster], asyncio.Event()
+        self.jobs_watch = asyncio.create_task(self._watch(known, f"{BATCH}/batchjobs", selector, self._job, synced))
+        await asyncio.wait_for(synced.wait(), 30)
+        return {}
+
+    async def admissions(self, prefix: str, count: int, timeout: float) -> dict[str, Any]:
+        """(name, admitted, first Pod or null) of each admitted job of ``prefix``, once ``count`` of them have a Pod or ``timeout``
+        seconds have passed."""
+        deadline = time.monotonic() + timeout
+        while True:
+            names = {uid: key[2] for uid, key in self.uids.items() if key[2].startswith(f"{prefix}-")}
+            rows = [(name, self.admitted[uid], self.seen_by_owner.get(uid)) for uid, name in names.items() if uid in self.admitted]
+            if sum(pod is not None for _, _, pod in rows) >= count or time.monotonic() >= deadline:
+                return {"rows": rows}
+            await asyncio.sleep(0.1)
+
+    async def send(self, cluster: str, method: str, path: str, body: Any) -> dict[str, Any]:
+        """One request; a PATCH is a merge patch."""
+        client = self.clusters[cluster].client
+        how = {"content_type": MERGE_PATCH} if method == "PATCH" else {}
+        await client.request(method, path, body=msgspec.json.encode(body), **how)
+        return {}
+
+    def _job(self, cluster: str, type: str, obj: _Object, now: float) -> None:
+        admission = obj.status.admission if obj.status is not None else None
+        if type != "DELETED" and admission is not None and admission.state == "Admitted":
+            self.admitted.setdefault(obj.metadata.uid, now)
+
+    async def _watch(self, cluster: Cluster, path: str, selector: str, handle: Handle, synced: asyncio.Event) -> None:
         """List, then watch for ever; a broken watch resumes from its last version, a 410 lists again."""
-        client, path = cluster.client, "/api/v1/pods"
+        client = cluster.client
         while True:
             try:
                 answer = await client.request("GET", path, query={"labelSelector": selector}, timeout=60)
                 listed = _list(answer.body)
                 now = time.monotonic()
                 for item in listed.items:
-                    self._pod(cluster.name, "ADDED", item.metadata, now)
+                    handle(cluster.name, "ADDED", item, now)
                 version = listed.metadata.resource_version
-                cluster.synced.set()
+                synced.set()
                 while True:
                     query = {"watch": "true", "labelSelector": selector, "resourceVersion": version}
                     query |= {"allowWatchBookmarks": "true", "timeoutSeconds": "3600"}
@@ -270,12 +318,13 @@ class Load:
                                     raise ApiError(410, "Expired", "watch expired")
                                 version = event.object.metadata.resource_version or version
                                 if event.type != "BOOKMARK":
-                                    self._pod(cluster.name, event.type, event.object.metadata, now)
+                                    handle(cluster.name, event.type, event.object, now)
                             self.changed.set()
             except (KubeError, OSError, msgspec.MsgspecError):
                 await asyncio.sleep(0.2)
 
-    def _pod(self, cluster: str, type: str, meta: _Meta, now: float) -> None:
+    def _pod(self, cluster: str, type: str, obj: _Object, now: float) -> None:
+        meta = obj.metadata
         key = (cluster, meta.namespace, meta.name)
         if type == "DELETED":
             self.pods.pop(key, None)
@@ -303,7 +352,7 @@ def _workload(
     if kind == "ConfigMap":
         return f"/api/v1/namespaces/{namespace}/configmaps", msgspec.json.encode({"metadata": meta, "data": {"n": name}})
     body = {"apiVersion": "batch.raycp.io/v1alpha1", "kind": "BatchJob", "metadata": meta, "spec": spec}
-    return f"/apis/batch.raycp.io/v1alpha1/namespaces/{namespace}/batchjobs", msgspec.json.encode(body)
+    return f"{BATCH}/namespaces/{namespace}/batchjobs", msgspec.json.encode(body)
 
 
 async def main() -> None:

@@ -37,6 +37,7 @@ STEPS: tuple[SuiteStep, ...] = (
     SuiteStep("jobs", ("jobs",), 1.5),
     SuiteStep("jobs-large", ("jobs-large",), 2.0),
     SuiteStep("jobs-live", ("jobs-live",), 5.0),
+    SuiteStep("admission-fleet", ("admission-fleet",), 3.0),
     SuiteStep("embedded", ("embedded",), 2.0, plot=False),
     SuiteStep("init-storm", ("init-storm", "--policy", "fifo"), 5.5),
     SuiteStep("init-storm-first", ("init-storm", "--first", "--policy", "fifo"), 5.0),

@@ -12,7 +12,7 @@ from raycp.cli.benchall import play_all, report, until_done
 from raycp.cli.errors import FAILED, BadInput, CliError
 from raycp.cli.printer import say
 
-MODULES = ("steady", "jobs", "storms", "neighbours", "poison", "hostile", "switch")
+MODULES = ("steady", "jobs", "admission_fleet", "storms", "neighbours", "poison", "hostile", "switch")
 """Modules of ``raycp.bench`` whose import registers scenarios."""
 
 ALONE = {"embedded": "the embedded API server by itself", "admission": "the scheduler's decisions by themselves"}

@@ -15,7 +15,7 @@ from raycp.base.tasks import UNKNOWN_QUEUE
 from raycp.scheduler.hub import HubJobs
 from raycp.scheduler.jobs import concerns
 from raycp.scheduler.queue_table import QueueTable
-from raycp.scheduler.term import IDLE, SchedulerTerm
+from raycp.scheduler.term import IDLE, PAUSE, SLICE, SchedulerTerm
 from raycp.scheduling import Candidate
 from raycp.scheduling.admissions import JobExplanation, JobWait
 from raycp.scheduling.capacity import CapacitySummary
@@ -42,6 +42,9 @@ class FleetScheduler:
         """Jobs that were handed out while the queues were not known."""
         self._buffer: dict[str, tuple[Obj, bool]] = {}
         """Changes before a term's jobs are listed, the last of each."""
+        self._unshown: dict[str, None] = {}
+        """Clusters that have changed since a new term was shown them."""
+        self._unshown_queues = False
         self._scanned = self._wanted = False
         self._woken = asyncio.Event()
 
@@ -95,10 +98,11 @@ class FleetScheduler:
             for namespace, name in unsure:
                 if (obj := self._hub.cached(namespace, name)) is not None:
                     self._hub.wake(obj)
+        if changed:
+            self._unshown_queues = True
         if changed and self._term is not None:
             self._term.admission.set_queues(self.queues.specs.values(), self._clock.wall())
-            for obj in self._hub.all_cached():  # another queue may be that of their namespace now
-                self._term.take(obj, gone=False, again=True)
+            self._term.take_all_again(self._hub.all_cached())  # another queue may be that of their namespace now
         self._woken.set()
 
     def take_jobs(self, changes: Iterable[tuple[Obj, bool]]) -> None:
@@ -118,13 +122,17 @@ class FleetScheduler:
         if self._clusters.get(cluster.name) == (cluster, capacity):
             return
         self._clusters[cluster.name] = (cluster, capacity)
+        self._unshown[cluster.name] = None
         if self._term is not None:
             self._term.admission.set_cluster(cluster, capacity, self._clock.wall())
             self._woken.set()
 
     def remove_cluster(self, name: str) -> None:
         """A member has left the fleet."""
-        if self._clusters.pop(name, None) is not None and self._term is not None:
+        if self._clusters.pop(name, None) is None:
+            return
+        self._unshown[name] = None
+        if self._term is not None:
             self._term.admission.remove_cluster(name, self._clock.wall())
             self._woken.set()
 
@@ -143,7 +151,10 @@ class FleetScheduler:
                 while self._hub.writable and not term.fenced:
                     self._woken.clear()
                     term.turn()
-                    await self._sleep(term.next_turn())
+                    if term.unfinished:
+                        await self._clock.sleep(PAUSE)
+                    else:
+                        await self._sleep(term.next_turn())
             finally:
                 self._term, self._scanned = None, False
                 term.close()
@@ -155,16 +166,39 @@ class FleetScheduler:
         return bool(self.queues.specs) or bool(self._buffer) or self._wanted
 
     async def _begin(self, term: SchedulerTerm) -> None:
-        async for obj in self._hub.all_jobs():
-            term.listed(obj)
-        now = self._clock.wall()
-        term.admission.set_queues(self.queues.specs.values(), now)
-        for cluster, capacity in self._clusters.values():
-            term.admission.set_cluster(cluster, capacity, now)
-        term.take_listed()
-        buffer, self._buffer = self._buffer, {}
-        for obj, gone in buffer.values():
-            term.take(obj, gone=gone)
+        """Show it all that there is, in slices; what changes meanwhile too."""
+        listed = {obj.meta.uid: obj async for obj in self._hub.all_jobs()}
+        self._unshown, self._unshown_queues = dict.fromkeys(self._clusters), True
+        jobs = iter(list(listed.values()))
+        end = self._clock.now() + SLICE
+        while True:
+            if self._clock.now() >= end:
+                await self._clock.sleep(PAUSE)
+                end = self._clock.now() + SLICE
+            now = self._clock.wall()
+            if self._unshown_queues:
+                self._unshown_queues = False
+                term.admission.set_queues(self.queues.specs.values(), now)
+                jobs = iter(list(listed.values()))  # another queue may be theirs than that by which they were taken
+            elif self._unshown:
+                name = next(iter(self._unshown))
+                del self._unshown[name]
+                if (known := self._clusters.get(name)) is not None:
+                    term.admission.set_cluster(*known, now)
+                else:
+                    term.admission.remove_cluster(name, now)
+            elif (obj := next(jobs, None)) is not None:
+                term.take(obj, gone=False, again=True)
+            elif self._buffer:
+                uid = next(iter(self._buffer))
+                obj, gone = self._buffer.pop(uid)
+                term.take(obj, gone=gone)
+                if gone:
+                    listed.pop(uid, None)
+                elif uid not in listed or listed[uid].rv < obj.rv:
+                    listed[uid] = obj
+            else:
+                break
         self._term = term
 
     async def _sleep(self, seconds: float) -> None:

@@ -8,7 +8,8 @@ twice.
 import asyncio
 import itertools
 import logging
-from collections.abc import Coroutine, Iterator
+from collections import deque
+from collections.abc import Coroutine, Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -31,6 +32,13 @@ AT_ONCE = 64
 
 EXPLAINED = 16
 """Jobs that wait, and are told why, in one turn."""
+
+SLICE = 0.004
+"""Seconds for which a turn decides, explains or takes in jobs, before the shard's loop goes on: it serves the hub's informers and
+queue too (law 5)."""
+
+PAUSE = 0.002
+"""Seconds for that, at least, until the next turn."""
 
 IDLE = 1.0
 """Seconds until some more jobs are looked at, whether they still wait for what they were told; the longest time between turns."""
@@ -62,7 +70,8 @@ class SchedulerTerm:
         self._queues = queues
         self._woken = woken
         self._writer = AdmissionWriter(hub, clock)
-        self._listed: list[Obj] = []
+        self._taken_again: deque[tuple[str, str]] = deque()
+        """Jobs that are looked at again before anything is decided."""
         self._seen: dict[str, int] = {}
         self._writing: dict[str, asyncio.Task[None]] = {}
         self._again: dict[str, float] = {}
@@ -75,15 +84,16 @@ class SchedulerTerm:
         """Whether what becomes of this job matters."""
         return obj.meta.uid in self.jobs or (obj.meta.namespace, obj.meta.name) in self.targets
 
-    def listed(self, obj: Obj) -> None:
-        """A job of the first list; all of them are taken together (``take_listed``)."""
-        self._listed.append(obj)
+    def take_all_again(self, objs: Iterable[Obj]) -> None:
+        """Another queue may be theirs now; nothing is decided until all of them have been looked at."""
+        self._taken_again = deque((obj.meta.namespace, obj.meta.name) for obj in objs)
 
-    def take_listed(self) -> None:
-        """The queues and clusters of this term are known now."""
-        listed, self._listed = self._listed, []
-        for obj in listed:
-            self.take(obj, gone=False)
+    @property
+    def unfinished(self) -> bool:
+        """Whether there is more to do at once, after a ``PAUSE``."""
+        if len(self._writing) >= AT_ONCE:
+            return False  # the end of a write wakes it
+        return bool(self._taken_again) or self.admission.undecided
 
     def close(self) -> None:
         """End the writes that are under way."""
@@ -92,15 +102,21 @@ class SchedulerTerm:
 
     def next_turn(self) -> float:
         """Seconds until the next turn, if nothing happens."""
-        if self._untold and not self._writing:
-            return 0.0
+        if self.unfinished or (self._untold and not self._writing):
+            return PAUSE
         now = self._clock.wall()
         due = self.admission.next_wake(now)
         return min(IDLE, max(0.0, due - now)) if due is not None else IDLE
 
     def turn(self) -> None:
-        """Decide, and begin to write."""
-        now = self._clock.wall()
+        """Decide, and begin to write, for a ``SLICE`` of time."""
+        now, end = self._clock.wall(), self._clock.now() + SLICE
+        while self._taken_again:
+            found = self._hub.cached(*self._taken_again.popleft())
+            if found is not None:
+                self.take(found, gone=False, again=True)
+            if self._clock.now() >= end:
+                return
         for uid in [uid for uid, at in self._again.items() if at <= now]:
             del self._again[uid]
             if (known := self.jobs.get(uid)) is not None:
@@ -108,12 +124,14 @@ class SchedulerTerm:
         room = AT_ONCE - len(self._writing)
         if room <= 0:
             return
-        for decision in self.admission.decide(now, room):
+        for decision in self.admission.decide(now, room, lambda: self._clock.now() >= end):
             self._write(decision)
         if now - self._rotated >= IDLE:
             self._rotated = now
             self._untold |= dict.fromkeys(self._next_round())
         for uid in list(self._untold)[:EXPLAINED]:
+            if self._clock.now() >= end:
+                break
             del self._untold[uid]
             self._tell(uid)
 
@@ -134,7 +152,8 @@ class SchedulerTerm:
             self.jobs.pop(uid, None)
             self.admission.finish(uid, "Deleted", now)
             return
-        if not again and obj.rv and obj.rv <= self._seen.get(uid, 0):
+        seen = self._seen.get(uid, 0)
+        if obj.rv and (obj.rv < seen or (obj.rv == seen and not again)):
             return
         try:
             job = ScheduledJob(obj)
@@ -304,7 +323,7 @@ class SchedulerTerm:
 
     def _retake(self, obj: Obj) -> None:
         if obj.meta.uid in self.jobs:
-            self.take(obj, gone=False, again=obj.rv >= self._seen.get(obj.meta.uid, 0))
+            self.take(obj, gone=False, again=True)
             self._woken.set()
 
     def _drop(self, uid: str) -> None:

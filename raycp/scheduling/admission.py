@@ -14,24 +14,23 @@ others
    preempted, or whose cluster is lost, waits again where it stood before.
 """
 
-import math
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import Literal
 
 from msgspec.structs import replace
 
 from raycp.scheduling.admissions import AdmissionDecision, AdmissionRecord, JobExplanation, JobWait
-from raycp.scheduling.attempts import Fit, Misfit, attempt
+from raycp.scheduling.attempts import Fit, attempt
 from raycp.scheduling.capacity import CapacitySummary
 from raycp.scheduling.demand import JobDemand
 from raycp.scheduling.dependencies import DependencyGraph
 from raycp.scheduling.eviction import Timers, backed_off, evicting
 from raycp.scheduling.explanation import explained, queue_states, waits
-from raycp.scheduling.lines import JobEntry, QueueLine
+from raycp.scheduling.lines import JobEntry, Misfit, QueueLine
 from raycp.scheduling.model import Candidate
 from raycp.scheduling.preemption import victims
 from raycp.scheduling.queues import QueueSpec, QueueStatus
-from raycp.scheduling.reservations import Reservations
+from raycp.scheduling.reservations import HeadPlan, Reservations
 from raycp.scheduling.state import AdmissionState
 
 JobOutcome = Literal["Complete", "Failed", "Deleted"]
@@ -41,10 +40,10 @@ RESERVED = 60.0
 here."""
 
 SCANNED = 256
-"""Jobs of a queue that are looked at behind a head that waits, where they are alike."""
+"""Groups of alike jobs of a queue that are looked at behind a head that waits."""
 
 PASSING = 32
-"""Of those, the ones that are tried: one of each kind, and shorter ones of the same kind."""
+"""Of those, the kinds that are tried: one job of each, and shorter ones of the same kind."""
 
 _PENDING = AdmissionRecord("Pending")
 
@@ -56,8 +55,8 @@ class Admission:
     from one clock; an event is never refused for being late or told twice. Not for several threads.
     """
 
-    def __init__(self) -> None:
-        self._state = AdmissionState()
+    def __init__(self, state: AdmissionState | None = None) -> None:
+        self._state = state or AdmissionState()
         self._lines: dict[str, QueueLine] = {"": QueueLine()}
         self._jobs: dict[str, JobEntry] = {}
         self._uids: dict[str, str] = {}
@@ -69,8 +68,6 @@ class Admission:
         self._outbox: list[AdmissionDecision] = []
         self._misfits: dict[tuple[str, bytes], Misfit] = {}
         """What does not fit until room or quota becomes free, by queue and kind of job."""
-        self._hopeless: dict[tuple[str, bytes], Misfit] = {}
-        """What does not fit until nodes or quotas change."""
 
     # events
 
@@ -83,7 +80,6 @@ class Admission:
         for entry in self._jobs.values():
             if entry.record.state == "Pending":
                 self._enqueue(entry, now)
-        self._hopeless.clear()
         self._freed()
 
     def set_cluster(self, cluster: Candidate, capacity: CapacitySummary | None, now: float) -> None:
@@ -93,19 +89,17 @@ class Admission:
         known = state.candidates.get(cluster.name)
         if known == cluster and (old.summary if old is not None else None) == capacity:
             return
-        self._hopeless.clear()
         state.set_candidate(cluster)
         self._plans.mark_stale(cluster.name)
         state.set_capacity(cluster.name, capacity, now)
-        self._freed()
+        self._freed(hope=True)
 
     def remove_cluster(self, name: str, now: float) -> None:
         """The cluster has left the fleet."""
         self._plans.mark_stale(name)
         self._state.remove_candidate(name)
         self._state.set_capacity(name, None, now)
-        self._hopeless.clear()
-        self._freed()
+        self._freed(hope=True)
 
     def submit(self, job: JobDemand, record: AdmissionRecord | None, now: float) -> None:
         """A job is there, or has changed. ``record``: its ``status.admission``, from which a new scheduler rebuilds its state;
@@ -121,7 +115,7 @@ class Admission:
             self._apply(entry, entry.record, now)
         elif entry.record.state == "Pending":
             self._leave(entry)
-            entry.demand, entry.kind = job, b""
+            entry.change(job)
             self._enqueue(entry, now)
         else:
             self._state.change(entry, job)
@@ -178,8 +172,8 @@ class Admission:
                 self._evict(entry, evicting(record, "ClusterUnreachable", message, None), now)
                 continue
             shape = self._state.shape(entry.demand, record.node_selector)
-            found = self._state.place(entry.demand, shape, lost, now, existing=left, without=name)
-            for cluster, count in found.assigned.items():
+            assigned, _ = self._state.assign(entry.demand, shape, lost, existing=left, without=name)
+            for cluster, count in assigned.items():
                 left[cluster] = left.get(cluster, 0) + count
             self._decided(entry, "Move", replace(record, clusters=left), now)
         self._freed()
@@ -207,15 +201,17 @@ class Admission:
 
     # decisions
 
-    def decide(self, now: float, limit: int = 100) -> list[AdmissionDecision]:
-        """At most ``limit`` decisions, the most urgent first (more only where one needs several jobs to make way). Fewer: nothing
-        more
-        can be decided until an event, or ``next_wake``."""
+    def decide(self, now: float, limit: int = 100, enough: Callable[[], bool] = lambda: False) -> list[AdmissionDecision]:
+        """At most ``limit`` decisions, the most urgent first (more only where one needs several jobs to make way). It also ends,
+        having looked at one queue at least, when ``enough`` says so; each call decides by the state that it finds. Unless there is
+        more that is ``undecided``, nothing can be decided until an event, or ``next_wake``."""
         for uid in self._timers.due(now):
             self._timer(uid, now)
         out, self._outbox = self._outbox[:limit], self._outbox[limit:]
         for plan in self._plans.stale():
             self._plans.foresee(plan.entry, plan.flavor, now, list(self._state.leaving.values()) if plan.preempts else [])
+            if enough():
+                return out
         self._plans.settle()  # of quota that has become free since, those come first for whom some is kept
         ledger = self._state.ledger
         while len(out) < limit:
@@ -227,7 +223,14 @@ class Admission:
             if not decisions:
                 self._lines[name].settled = True
             out += decisions
+            if enough():
+                break
         return out
+
+    @property
+    def undecided(self) -> bool:
+        """Whether ``decide`` has ended before all was decided."""
+        return bool(self._outbox) or any(not line.settled and len(line) for line in self._lines.values())
 
     def next_wake(self, now: float) -> float | None:
         """When to call ``decide`` even without an event: the end of a backoff, a timeout, or a reservation."""
@@ -261,53 +264,70 @@ class Admission:
 
     def _serve(self, name: str, now: float) -> list[AdmissionDecision]:
         """Decisions on the first of its jobs on which there is something to decide."""
+        line = self._lines[name]
         head: JobEntry | None = None
         strict = self._state.ledger.queues[name].strategy == "StrictFIFO"
         failed: dict[bytes, float] = {}
-        for entry in self._lines[name].first(SCANNED):
-            kind, lasts = entry.equals(), entry.demand.active_deadline or math.inf
-            if head is not None and kind in failed and lasts >= failed[kind]:
-                continue  # one like it, and no longer, could not run either
-            if len(failed) >= PASSING:
-                break
-            failed[kind] = lasts
-            found = self._try(name, entry, head, now)
+        flavors = self._state.ledger.flavors(name)
+        bar: HeadPlan | None = None
+        looked = 0
+        for entry in line.heads():
+            kind, lasts = entry.group
+            plan: HeadPlan | None = None
+            if head is not None:
+                looked += 1
+                if looked > SCANNED or len(failed) >= PASSING:
+                    break
+                if kind in failed and lasts >= failed[kind]:
+                    continue  # one like it, and no longer, could not run either
+                if bar is not None and (bar.start is None or now + lasts > bar.start):
+                    if all(each.name == bar.flavor.name for each in flavors):
+                        if bar.start is None:
+                            break
+                        failed[kind] = lasts
+                        continue
+                    plan = bar
+            if kind in line.hopeless:
+                continue  # since a moment ago
+            found = self._try(name, entry, head, plan, now)
             if isinstance(found, AdmissionDecision):
                 return [found]
             entry.wait(found.reason, found.message)
-            if head is not None or found.hopeless:
+            if found.hopeless:
+                line.give_up(kind, found)
+                continue
+            failed[kind] = lasts
+            if head is not None:
                 continue
             self._plans.only(entry)
             decisions = self._make_way(name, entry, now)
             if decisions:
                 return decisions
             if self._plan(name, entry, found, now):
-                head = entry
                 if strict:
                     break
+                head, bar = entry, self._plans.barred(entry)
         return []
 
-    def _try(self, name: str, entry: JobEntry, head: JobEntry | None, now: float) -> AdmissionDecision | Misfit:
-        """Admit it if it fits, and delays no ``head`` before it."""
-        key = (name, entry.equals())
-        if (hopeless := self._hopeless.get(key)) is not None:
-            return hopeless
-        with self._plans.lifted(entry, now) as some:
-            known = self._misfits.get(key)
-            if known is not None and not some:
-                return known
-            plan = self._plans.passed_by(entry, head, now)
-            found = attempt(self._state, name, entry.demand, now, without=plan.flavor.name if plan is not None else None)
-            if isinstance(found, Fit) and not (plan is not None and plan.nodes.keys() & found.clusters.keys()):
+    def _try(
+        self, name: str, entry: JobEntry, head: JobEntry | None, bar: HeadPlan | None, now: float
+    ) -> AdmissionDecision | Misfit:
+        """Admit it if it fits, and delays no ``head`` before it, whose plan ``bar`` it may not use."""
+        key = (name, entry.kind)
+        usable = self._plans.usable(entry, now)
+        known = self._misfits.get(key) if not usable else None
+        if known is not None:
+            return known
+        with self._plans.lifted(usable):
+            found = attempt(self._state, name, entry.demand, now, without=bar.flavor.name if bar is not None else None)
+            if isinstance(found, Fit) and not (bar is not None and bar.nodes.keys() & found.clusters.keys()):
                 return self._admit(entry, found, now)
-            if isinstance(found, Misfit) and plan is None:
-                if found.hopeless:
-                    self._hopeless[key] = found
-                elif not some:
-                    self._misfits[key] = found
-                return found
-            assert head is not None
-            return Misfit("BehindHead", f"{head.demand.key} is before it, and must not wait longer because of it")
+        if isinstance(found, Misfit) and bar is None:
+            if not usable and not found.hopeless:
+                self._misfits[key] = found
+            return found
+        assert head is not None
+        return Misfit("BehindHead", f"{head.demand.key} is before it, and must not wait longer because of it")
 
     def _admit(self, entry: JobEntry, fit: Fit, now: float) -> AdmissionDecision:
         job, old = entry.demand, entry.record
@@ -319,7 +339,7 @@ class Admission:
 
     def _make_way(self, name: str, entry: JobEntry, now: float) -> list[AdmissionDecision]:
         """Preempt others for it, once."""
-        with self._plans.lifted(entry, now):
+        with self._plans.lifted(self._plans.usable(entry, now)):
             found = victims(self._state, name, entry.demand, now)
         if found is None:
             return []
@@ -348,7 +368,7 @@ class Admission:
             if self._plans.foresee(entry, flavor, now, []) is not None:
                 return True
         none = Misfit("NoClusterFit", f"{misfit.message}; it would not fit if nothing else ran", hopeless=True)
-        self._hopeless[name, entry.equals()] = none
+        self._lines[name].give_up(entry.kind, none)
         entry.wait(none.reason, none.message)
         return False
 
@@ -438,8 +458,10 @@ class Admission:
             message = f"{job.min_available} Pods did not run within {job.ready_timeout or 0:g} s"
             self._evict(entry, evicting(record, "PodsReadyTimeout", message, backed_off(record.requeues, now)), now)
 
-    def _freed(self) -> None:
-        """What did not fit may fit now."""
+    def _freed(self, *, hope: bool = False) -> None:
+        """What did not fit may fit now; with ``hope``, also what could never fit."""
         self._misfits.clear()
         for line in self._lines.values():
             line.settled = False
+            if hope:
+                line.hope()

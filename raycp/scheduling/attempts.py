@@ -3,8 +3,8 @@
 import msgspec
 
 from raycp.base.quantities import shown_quantity
-from raycp.scheduling.admissions import WaitReason
 from raycp.scheduling.demand import JobDemand
+from raycp.scheduling.lines import Misfit
 from raycp.scheduling.queues import FlavorQuotas
 from raycp.scheduling.state import AdmissionState
 
@@ -14,14 +14,6 @@ class Fit(msgspec.Struct, frozen=True):
 
     flavor: FlavorQuotas
     clusters: dict[str, int]
-
-
-class Misfit(msgspec.Struct, frozen=True):
-    """It can't. ``hopeless``: nor could it with nothing else running."""
-
-    reason: WaitReason
-    message: str
-    hopeless: bool = False
 
 
 _RANK = {"ExceedsMaxQuota": 0, "WaitingForQuota": 1, "NoRoom": 2}
@@ -42,10 +34,10 @@ def attempt(state: AdmissionState, queue: str, job: JobDemand, now: float, *, wi
     return worst
 
 
-def feasible(state: AdmissionState, queue: str, flavor: FlavorQuotas, job: JobDemand, now: float) -> bool:
+def feasible(state: AdmissionState, queue: str, flavor: FlavorQuotas, job: JobDemand) -> bool:
     """Whether ``attempt_in`` would find a ``Fit``; costs less."""
     allowed, _ = state.ledger.pods(queue, flavor.name, job.per_pod, job.needed)
-    return allowed >= job.needed and state.fits(job, state.shape(job, flavor.node_labels), job.needed, now)
+    return allowed >= job.needed and state.fits(job, state.shape(job, flavor.node_labels), job.needed)
 
 
 def attempt_in(state: AdmissionState, queue: str, flavor: FlavorQuotas, job: JobDemand, now: float) -> Fit | Misfit:
@@ -59,12 +51,12 @@ def attempt_in(state: AdmissionState, queue: str, flavor: FlavorQuotas, job: Job
     free = state.free(shape)
     if free < job.needed:
         return Misfit("NoRoom", f"needs room for {job.needed} Pods, all clusters together have room for {free}")
-    if allowed == job.needed and not state.fits(job, shape, allowed, now):
+    if allowed == job.needed and not state.fits(job, shape, allowed):
         return Misfit("NoRoom", f"needs room for {job.needed} Pods in the clusters that its placement allows")
-    decision = state.place(job, shape, allowed, now)
-    if allowed - decision.unplaced < job.needed:
-        return Misfit("NoRoom", f"needs room for {job.needed} Pods: {decision.reason}")
-    return Fit(flavor, decision.assigned)
+    assigned, unplaced = state.assign(job, shape, allowed)
+    if allowed - unplaced < job.needed:
+        return Misfit("NoRoom", f"needs room for {job.needed} Pods: {state.place(job, shape, allowed, now, {}).reason}")
+    return Fit(flavor, assigned)
 
 
 def _over_quota(state: AdmissionState, queue: str, flavor: str, job: JobDemand, allowed: int, short: str) -> Misfit:

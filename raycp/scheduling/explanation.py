@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 from raycp.scheduling.admissions import JobExplanation, JobWait, WaitReason
-from raycp.scheduling.attempts import Misfit, attempt
-from raycp.scheduling.lines import JobEntry, QueueLine
+from raycp.scheduling.attempts import attempt
+from raycp.scheduling.lines import JobEntry, Misfit, QueueLine
 from raycp.scheduling.queues import QueueHead, QueueStatus
 from raycp.scheduling.reservations import HeadPlan
 from raycp.scheduling.state import AdmissionState
@@ -16,7 +16,7 @@ def explained(state: AdmissionState, line: QueueLine | None, plan: HeadPlan | No
     pending = len(line) if line is not None else 0
     if record.state != "Pending":
         shape = state.shape(job, record.node_selector)
-        verdicts = state.place(job, shape, 0, now, existing=record.clusters, explain=True).verdicts
+        verdicts = state.place(job, shape, 0, now, record.clusters).verdicts
         placed = ", ".join(f"{name}: {count}" for name, count in sorted(record.clusters.items()))
         message = f"{record.reason}: {record.message}" if record.state == "Evicting" else f"Pods by cluster: {placed}"
         return JobExplanation(job.uid, record.state, record.queue, 0, pending, "", message, verdicts)
@@ -24,12 +24,12 @@ def explained(state: AdmissionState, line: QueueLine | None, plan: HeadPlan | No
     if line is None or not position:
         return JobExplanation(job.uid, "Pending", entry.line, 0, pending, *_known(entry))
     reason, message = _in_line(state, line, entry, position)
-    if entry.reason == "NotConsidered" and reason != "QueueStopped":
+    if entry.reason == "NotConsidered" and reason != "QueueStopped" and entry.kind not in line.hopeless:
         found = attempt(state, entry.line, job, now)
         if isinstance(found, Misfit):
             reason, message = found.reason, found.message
     flavor = state.ledger.flavors(entry.line)[0]
-    verdicts = state.place(job, state.shape(job, flavor.node_labels), job.pods, now, explain=True).verdicts
+    verdicts = state.place(job, state.shape(job, flavor.node_labels), job.pods, now, {}).verdicts
     return JobExplanation(
         job.uid, "Pending", entry.line, position, pending, reason, message, verdicts, plan.start if plan is not None else None
     )
@@ -48,8 +48,10 @@ def waits(state: AdmissionState, line: QueueLine | None, entry: JobEntry) -> Job
 def _in_line(state: AdmissionState, line: QueueLine, entry: JobEntry, position: int) -> tuple[WaitReason, str]:
     if state.ledger.queues[entry.line].stop != "None":
         return "QueueStopped", f"queue {entry.line} is stopped (stop: Hold)"
+    if (hopeless := line.hopeless.get(entry.kind)) is not None:
+        return hopeless.reason, hopeless.message
     if entry.reason == "NotConsidered" and position > 1:
-        return "BehindHead", f"{position - 1} jobs are before it, the first is {next(line.first(1)).demand.key}"
+        return "BehindHead", f"{position - 1} jobs are before it, the first is {line.first().demand.key}"
     return _known(entry)
 
 
@@ -75,5 +77,5 @@ def queue_states(state: AdmissionState, lines: Mapping[str, QueueLine]) -> list[
 
 
 def _head(state: AdmissionState, line: QueueLine) -> QueueHead | None:
-    entry = next(line.first(1), None)
+    entry = line.first() if line else None
     return QueueHead(entry.demand.key, *_in_line(state, line, entry, 1)) if entry is not None else None

@@ -43,16 +43,7 @@ def place(job: Demand, fleet: Iterable[Candidate], now: float) -> PlacementDecis
             fitting.append(candidate)
         else:
             refused[candidate.name] = reason
-    scores = scored(job, fitting)
-    best: tuple[Refusals, dict[str, int], dict[str, int], int] | None = None
-    for group in rules.affinities or (None,):
-        found = _filled(job, fitting, scores, group)
-        if best is None or found[3] < best[3]:
-            best = found
-        if not found[3]:
-            break
-    assert best is not None
-    beyond, room, counts, unplaced = best
+    beyond, room, counts, unplaced, scores = _best(job, fitting)
     refused |= beyond
     verdicts = []
     for candidate in candidates:
@@ -70,6 +61,27 @@ def place(job: Demand, fleet: Iterable[Candidate], now: float) -> PlacementDecis
         else:
             verdicts.append(ClusterVerdict(name, True, 0, "NotNeeded", "others come first", score))
     return PlacementDecision({name: count for name, count in counts.items() if count}, unplaced, tuple(verdicts), now)
+
+
+def assign(job: Demand, fitting: list[Candidate]) -> tuple[dict[str, int], int]:
+    """``assigned`` and ``unplaced`` of ``place``, without the verdicts. ``fitting``: those clusters that are not refused, by
+    name."""
+    _, _, counts, unplaced, _ = _best(job, fitting)
+    return {name: count for name, count in counts.items() if count}, unplaced
+
+
+def _best(job: Demand, fitting: list[Candidate]) -> tuple[Refusals, dict[str, int], dict[str, int], int, dict[str, float]]:
+    """What ``_filled`` finds with the best affinity group; and the scores."""
+    scores = scored(job, fitting)
+    best: tuple[Refusals, dict[str, int], dict[str, int], int] | None = None
+    for group in job.rules.affinities or (None,):
+        found = _filled(job, fitting, scores, group)
+        if best is None or found[3] < best[3]:
+            best = found
+        if not found[3]:
+            break
+    assert best is not None
+    return *best, scores
 
 
 def _name(candidate: Candidate) -> str:

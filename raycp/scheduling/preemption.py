@@ -43,7 +43,7 @@ def _in_flavor(state: AdmissionState, queue: str, flavor: FlavorQuotas, job: Job
     with state.what_if() as undo:
         for entry in leaving:
             state.lift(entry, undo)
-        if feasible(state, queue, flavor, job, now):
+        if feasible(state, queue, flavor, job):
             return []
         resources = job.per_pod
         for entry in candidates:
@@ -51,7 +51,7 @@ def _in_flavor(state: AdmissionState, queue: str, flavor: FlavorQuotas, job: Job
                 continue
             state.lift(entry, undo)
             chosen.append(entry)
-            if feasible(state, queue, flavor, job, now):
+            if feasible(state, queue, flavor, job):
                 return _needed(state, queue, flavor, job, now, chosen, undo)
     return None
 
@@ -88,7 +88,7 @@ def _needed(
         at = next(number for number, (lifted, _) in enumerate(undo) if lifted is entry)
         _, grants = undo[at]
         state.lower(entry, grants)
-        if feasible(state, queue, flavor, job, now):
+        if feasible(state, queue, flavor, job):
             del undo[at]
             needed.remove(entry)
         else:

@@ -13,6 +13,7 @@ given
 import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from raycp.scheduling.attempts import Fit, attempt_in, feasible
 from raycp.scheduling.lines import JobEntry
@@ -70,7 +71,7 @@ class Reservations:
             start: float | None = now
             for each in gone:
                 state.lift(each, undo)
-            possible = feasible(state, entry.line, flavor, job, now)
+            possible = feasible(state, entry.line, flavor, job)
             for number, each in enumerate(ends):
                 if possible:
                     break
@@ -79,7 +80,7 @@ class Reservations:
                     end = each.ends_by()
                     start = None if end is None or start is None else max(start, end)
                 if number < FORESEEN or number == len(ends) - 1:
-                    possible = feasible(state, entry.line, flavor, job, now)
+                    possible = feasible(state, entry.line, flavor, job)
             found = attempt_in(state, entry.line, flavor, job, now) if possible else None
             plan: HeadPlan | None = None
             if isinstance(found, Fit):
@@ -87,7 +88,7 @@ class Reservations:
                 self._choose_nodes(plan, found)
             elif self._kept:
                 self._release(self._kept)  # may be it has to wait for those for whom room is kept
-                if feasible(state, entry.line, flavor, job, now):
+                if feasible(state, entry.line, flavor, job):
                     starts = [each.start for each in self._kept]
                     start = min((each for each in starts if each is not None), default=None) if None not in starts else None
                     plan = self.plans[entry.uid] = HeadPlan(entry, flavor, start, since, preempts=bool(gone))
@@ -133,66 +134,82 @@ class Reservations:
 
     def settle(self) -> None:
         """Keep what is to be kept, and nothing else."""
-        self._release(self._kept)
         kept: list[HeadPlan] = []
         flavors: set[str] = set()
         for plan in sorted(self.plans.values(), key=HeadPlan.order):
             if plan.preempts or plan.flavor.name not in flavors:
                 flavors.add(plan.flavor.name)
                 kept.append(plan)
+        self._release([plan for plan in self._kept if plan not in kept])
+        self._state.catch_up()
+        for plan in kept:  # their nodes stay theirs; the quota is divided anew
+            if plan.active:
+                self._discharge(plan)
+                plan.active = False
         self._kept = kept
         self._keep(kept)
 
     def _keep(self, plans: list[HeadPlan]) -> None:
-        state = self._state
+        rooms = self._state.rooms
         for plan in plans:
             if plan.active or plan not in self._kept:
                 continue
             plan.active = True
-            for name, nodes in plan.nodes.items():
-                state.rooms[name].keep(nodes, kept=True)
-            job, queue = plan.entry.demand, plan.queue
-            for resource, amount in job.per_pod.items():
-                left = state.ledger.available(queue, plan.flavor.name, resource)
-                if left is not None:
-                    plan.charged[resource] = max(0, min(left, amount * job.needed))
-            state.ledger.keep(queue, plan.flavor.name, plan.charged)
+            if not self._state.called_off(_HIDDEN + plan.entry.uid):
+                for name, nodes in plan.nodes.items():
+                    rooms[name].keep(nodes, kept=True)  # of those that it keeps already, some may be another plan's too
+            self._charge(plan)
+
+    def _charge(self, plan: HeadPlan) -> None:
+        job, ledger = plan.entry.demand, self._state.ledger
+        for resource, amount in job.per_pod.items():
+            left = ledger.available(plan.queue, plan.flavor.name, resource)
+            if left is not None:
+                plan.charged[resource] = max(0, min(left, amount * job.needed))
+        ledger.keep(plan.queue, plan.flavor.name, plan.charged)
+
+    def _discharge(self, plan: HeadPlan) -> None:
+        self._state.ledger.keep(plan.queue, plan.flavor.name, plan.charged, -1)
+        plan.charged = {}
 
     def _release(self, plans: list[HeadPlan]) -> None:
-        state = self._state
         for plan in plans:
             if not plan.active:
                 continue
             plan.active = False
-            for name, nodes in plan.nodes.items():
-                if name in state.rooms:
-                    state.rooms[name].keep(nodes, kept=False)
-            state.ledger.keep(plan.queue, plan.flavor.name, plan.charged, -1)
-            plan.charged = {}
+            self._discharge(plan)
+            self._state.later(_HIDDEN + plan.entry.uid, partial(self._show, plan))
 
-    @contextmanager
-    def lifted(self, entry: JobEntry, now: float) -> Iterator[bool]:
-        """What ``entry`` may use is not kept within: its own, and all that is needed only after its end. Whether that is any."""
+    def _show(self, plan: HeadPlan) -> None:
+        for name, nodes in plan.nodes.items():
+            room = self._state.rooms.get(name)
+            if room is not None:
+                room.keep(nodes, kept=False)
+
+    def usable(self, entry: JobEntry, now: float) -> list[HeadPlan]:
+        """What is kept and ``entry`` may use: its own plan, and each that is needed only after its end."""
         deadline = entry.demand.active_deadline
         end = None if deadline is None else now + deadline
-        plans = [
+        return [
             plan
             for plan in self._kept
             if plan.entry is entry or (end is not None and plan.start is not None and end <= plan.start and not plan.preempts)
         ]
+
+    @contextmanager
+    def lifted(self, plans: list[HeadPlan]) -> Iterator[None]:
+        """They are not kept within."""
         self._release(plans)
         try:
-            yield bool(plans)
+            yield
         finally:
             self._keep(plans)
 
-    def passed_by(self, entry: JobEntry, head: JobEntry | None, now: float) -> HeadPlan | None:
-        """The plan of the head that ``entry``, of the same queue, may not use the flavor and the clusters of; None: it is free."""
-        plan = self.plans.get(head.uid) if head is not None else None
-        if plan is None or plan.active:
-            return None
-        deadline = entry.demand.active_deadline
-        return None if deadline is not None and plan.start is not None and now + deadline <= plan.start else plan
+    def barred(self, head: JobEntry) -> HeadPlan | None:
+        """The plan of the head that others of its queue may not use the flavor and the clusters of, unless they end before its
+        start; None: they are free."""
+        plan = self.plans.get(head.uid)
+        return None if plan is None or plan.active else plan
 
 
-_KEY = "/plan"
+_KEY, _HIDDEN = "/plan", "/hidden/"

@@ -1,18 +1,28 @@
 """``ClusterRoom``: the free room of a cluster while decisions are made: who was given which nodes, exactly undone.
 
 A summary tells nodes apart by their free room only, so that nodes with equal room are exchangeable; a node that something was given
-of is remembered by itself. ``room`` is cached until something changes.
+of is remembered by itself.
+
+Of nodes with equal room, the one that was touched first is used first: what is given depends on what is there, not on what was
+tried before. What fits depends on nothing but the multiset of free room that is not kept. ``ClusterRoom.content`` is the sum of a
+hash of each of its elements: equal again as soon as what was tried is undone, in whatever order, so that what was counted before
+counts again.
 """
 
+from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from weakref import WeakValueDictionary
+from zlib import crc32
 
 from raycp.base.quantities import UNBOUNDED
 from raycp.scheduling.capacity import CapacitySummary, NodeGroup
 from raycp.scheduling.labels import TolerationSpec
 
 Vector = tuple[int, ...]
+
+_KNOWN = 64
+"""Contents of a cluster whose answers are remembered."""
 
 
 class PodShape:
@@ -39,49 +49,53 @@ class PodShape:
 
 
 class _Group:
-    """Nodes of one shape. ``fresh``: untouched ones by free room; ``touched``: the others, likewise."""
+    """Nodes of one shape. ``fresh``: untouched ones by free room; ``nodes``: the others; ``touched``: their numbers by free room,
+    in order, those that are kept left out."""
 
-    __slots__ = ("fresh", "group", "names", "touched")
+    __slots__ = ("fresh", "group", "names", "nodes", "salt", "touched")
 
-    def __init__(self, group: NodeGroup) -> None:
-        self.group = group
+    def __init__(self, group: NodeGroup, salt: int) -> None:
+        self.group, self.salt = group, salt
         self.names = tuple(group.allocatable)
         self.fresh: Counter[Vector] = Counter()
         for each in group.bins:
             self.fresh[tuple(each.free.get(name, 0) for name in self.names)] += each.nodes
-        self.touched: dict[Vector, dict[GrantedNode, None]] = {}
+        self.nodes: list[GrantedNode] = []
+        self.touched: dict[Vector, list[int]] = {}
+
+    def mark(self, free: Vector) -> int:
+        """What a node with this much room adds to the content. Squared, since hashes of tuples that differ in one number nearly add
+        up as the numbers do."""
+        mark = hash((self.salt, free))
+        return mark * mark
 
 
 class GrantedNode:
-    """A node that something was given of."""
+    """A node that something was given of. ``mark``: of ``free``."""
 
-    __slots__ = ("free", "home", "kept")
+    __slots__ = ("free", "home", "kept", "mark", "number")
 
     def __init__(self, home: _Group, free: Vector) -> None:
-        self.home, self.free = home, free
+        self.home, self.free, self.mark, self.number = home, free, home.mark(free), len(home.nodes)
         self.kept = False
+        home.nodes.append(self)
+        self.show()
 
     def show(self) -> None:
         """It may be given out."""
-        self.home.touched.setdefault(self.free, {})[self] = None
+        peers = self.home.touched.get(self.free)
+        if peers is None:
+            self.home.touched[self.free] = [self.number]
+        else:
+            insort(peers, self.number)
 
     def hide(self) -> None:
         """It may not."""
-        peers = self.home.touched.get(self.free)
-        if peers is not None:
-            peers.pop(self, None)
-            if not peers:
-                del self.home.touched[self.free]
-
-    def shift(self, need: tuple[tuple[int, int], ...], times: int) -> None:
-        """Add ``times`` Pods' need to what is free."""
-        self.hide()
-        free = list(self.free)
-        for at, amount in need:
-            free[at] += times * amount
-        self.free = tuple(free)
-        if not self.kept:
-            self.show()
+        peers = self.home.touched[self.free]
+        if len(peers) == 1:
+            del self.home.touched[self.free]
+        else:
+            del peers[bisect_left(peers, self.number)]
 
 
 Need = tuple[tuple[int, int], ...]
@@ -90,25 +104,45 @@ Grant = list[tuple[GrantedNode, Need, int]]
 
 
 class ClusterRoom:
-    """One cluster. Grants are by any key, one for each. ``changed`` is called whenever its room has changed."""
+    """One cluster. Grants are by any key, one for each. ``changed`` is called with the difference in ``content`` when its room has
+    changed."""
 
-    def __init__(self, summary: CapacitySummary, changed: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, summary: CapacitySummary, changed: Callable[[int], None] = lambda by: None) -> None:
         self.summary = summary
+        self.content = 0
         self._on_change = changed
         self._unknown = frozenset(summary.unknown_labels)
-        self._groups = [_Group(group) for group in summary.groups]
+        salt = crc32(summary.cluster.encode()) << 16
+        self._groups = [_Group(group, salt + at) for at, group in enumerate(summary.groups)]
         self._needs: dict[tuple[int, PodShape], Need | None] = {}
-        self._room: dict[PodShape, int] = {}
+        self._answers: dict[PodShape, int] = {}
+        """What ``room`` answers with the present content."""
+        self._known = {0: self._answers}
+        """Likewise, by content."""
+        self._told = 0
         self._grants: dict[str, Grant] = {}
         for number, pods in enumerate(summary.pending):
             self.grant(f"pending/{number}", PodShape.of(pods.requests, {}, ()), pods.count)
 
     def room(self, shape: PodShape) -> int:
         """How many more such Pods fit."""
-        found = self._room.get(shape)
+        found = self._answers.get(shape)
         if found is None:
-            found = self._room[shape] = sum(fit * nodes for fit, nodes, *_ in self._places(shape))
+            found = self._answers[shape] = self.count(shape)
         return found
+
+    def count(self, shape: PodShape) -> int:
+        """The same, counted anew."""
+        total = 0
+        for at, home in enumerate(self._groups):
+            need = self._need(at, home, shape)
+            if need is not None:
+                for free, peers in home.touched.items():
+                    total += _fit(free, need) * len(peers)
+                for free, nodes in home.fresh.items():
+                    if nodes:
+                        total += _fit(free, need) * nodes
+        return total
 
     def _places(self, shape: PodShape) -> Iterable[tuple[int, int, _Group, Vector, bool, Need]]:
         """(Pods a node takes, number of such nodes, group, free room, whether touched, need)."""
@@ -136,17 +170,17 @@ class ClusterRoom:
         grant."""
         granted = 0
         given = self._grants.setdefault(key, [])
-        for fit, nodes, home, free, touched, need in sorted(self._places(shape), key=lambda place: (place[0], not place[4])):
+        for fit, nodes, home, free, touched, need in sorted(self._places(shape), key=_order):
             for _ in range(nodes):
                 if granted >= count:
                     break
                 pods = min(fit, count - granted)
                 if touched:
-                    node = next(iter(home.touched[free]))
+                    node = home.nodes[home.touched[free][0]]
                 else:
                     home.fresh[free] -= 1
                     node = GrantedNode(home, free)
-                node.shift(need, -pods)
+                self._shift(node, need, -pods)
                 given.append((node, need, pods))
                 granted += pods
         if granted:
@@ -166,7 +200,7 @@ class ClusterRoom:
         while given and over > 0:
             node, need, pods = given.pop()
             back = min(pods, over)
-            node.shift(need, back)
+            self._shift(node, need, back)
             if pods > back:
                 given.append((node, need, pods - back))
             over -= back
@@ -179,7 +213,7 @@ class ClusterRoom:
         grant = self._grants.pop(key, None)
         if grant is not None:
             for node, need, pods in grant:
-                node.shift(need, pods)
+                self._shift(node, need, pods)
             self._changed()
         return grant
 
@@ -192,19 +226,53 @@ class ClusterRoom:
         for node in nodes:
             if node.kept != kept:
                 node.kept = kept
-                node.hide() if kept else node.show()
+                if kept:
+                    node.hide()
+                    self.content -= node.mark
+                else:
+                    node.show()
+                    self.content += node.mark
         self._changed()
 
+    def _shift(self, node: GrantedNode, need: Need, times: int) -> None:
+        """Add ``times`` Pods' need to what is free of it."""
+        free = list(node.free)
+        for at, amount in need:
+            free[at] += times * amount
+        new = tuple(free)
+        mark = node.home.mark(new)
+        if node.kept:
+            node.free = new
+        else:
+            node.hide()
+            node.free = new
+            node.show()
+            self.content += mark - node.mark
+        node.mark = mark
+
     def _changed(self) -> None:
-        self._room.clear()
-        self._on_change()
+        content = self.content
+        if content != self._told:
+            by, self._told = content - self._told, content
+            answers = self._known.get(content)
+            if answers is None:
+                if len(self._known) >= _KNOWN:
+                    self._known.clear()
+                answers = self._known[content] = {}
+            self._answers = answers
+            self._on_change(by)
 
     def restore(self, key: str, grant: Grant) -> None:
         """Give the same nodes again; what was given since then must have been taken back."""
         for node, need, pods in grant:
-            node.shift(need, -pods)
+            self._shift(node, need, -pods)
         self._grants[key] = grant
         self._changed()
+
+
+def _order(place: tuple[int, int, _Group, Vector, bool, Need]) -> tuple[int, bool, int, Vector]:
+    fit, _, home, free, touched, _ = place
+    return fit, not touched, home.salt, free
 
 
 def _fit(free: Vector, need: Need) -> int:

@@ -2,18 +2,20 @@
 
 from bisect import insort
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+
+from msgspec.structs import replace
 
 from raycp.base.quantities import UNBOUNDED, added
 from raycp.scheduling.admissions import AdmissionRecord
 from raycp.scheduling.capacity import CapacitySummary
 from raycp.scheduling.demand import JobDemand
-from raycp.scheduling.filters import allowed, refusal
+from raycp.scheduling.filters import refusal
 from raycp.scheduling.lines import JobEntry
 from raycp.scheduling.model import Candidate, Demand, PlacementDecision, Rules
-from raycp.scheduling.place import place
+from raycp.scheduling.place import assign, place
 from raycp.scheduling.quota import QuotaLedger
 from raycp.scheduling.rooms import ClusterRoom, Grant, PodShape
 
@@ -22,6 +24,7 @@ Undo = list[tuple[JobEntry, dict[str, Grant]]]
 
 _LOG_LIMIT = 20_000
 _RULES_KNOWN = 20_000
+_TOTALS_KNOWN = 256
 
 
 def _simple(rules: Rules) -> bool:
@@ -36,13 +39,15 @@ def _end_key(entry: JobEntry) -> tuple[bool, float, float, str]:
 
 
 class _Total:
-    """The room for one shape in all clusters, and how far in the log of changes it has been brought up to date."""
+    """The room for one shape in all clusters, and how far in the log of changes it has been brought up to date. ``known``: what it
+    was, by the clusters' content."""
 
-    __slots__ = ("by_cluster", "read", "sum")
+    __slots__ = ("by_cluster", "known", "read", "sum")
 
     def __init__(self) -> None:
         self.sum = self.read = 0
         self.by_cluster: dict[str, int] = {}
+        self.known: dict[int, int] = {}
 
 
 class AdmissionState:
@@ -59,13 +64,23 @@ class AdmissionState:
         """The same, by the queue that they are charged to."""
         self.leaving: dict[str, JobEntry] = {}
         """Those of them that are being evicted."""
+        self._later: dict[str, Callable[[], None]] = {}
+        """See ``later``."""
         self._ends: list[tuple[bool, float, float, str]] = []
         self._residents: defaultdict[str, dict[str, JobEntry]] = defaultdict(dict)
         """Those of them, by cluster and uid."""
         self._log: list[str] = []
         """Clusters whose room has changed, in order."""
+        self._content = 0
+        """Of all clusters: see ``rooms``."""
         self._totals: dict[PodShape, _Total] = {}
+        self._fleet: dict[str, int] = {}
+        """What all clusters have."""
+        self._offers: dict[str, Candidate] = {}
+        """Clusters with their free room for the shape that was asked for last."""
         self._eligible: dict[int, tuple[Rules, tuple[str, ...]]] = {}
+        self._same: dict[tuple[str, ...], tuple[str, ...]] = {}
+        """One tuple for all rules that exclude the same clusters."""
 
     def shape(self, job: JobDemand, node_selector: Mapping[str, str]) -> PodShape:
         """What its Pods need of a node, in a flavor with these labels."""
@@ -74,14 +89,18 @@ class AdmissionState:
     def set_candidate(self, cluster: Candidate) -> None:
         """It is there, or has changed."""
         self.candidates[cluster.name] = cluster
+        self._offers.pop(cluster.name, None)
         self._totals.clear()
         self._eligible.clear()
+        self._same.clear()
 
     def remove_candidate(self, name: str) -> None:
         """It has left the fleet."""
         self.candidates.pop(name, None)
+        self._offers.pop(name, None)
         self._totals.clear()
         self._eligible.clear()
+        self._same.clear()
 
     # what runs
 
@@ -114,7 +133,7 @@ class AdmissionState:
     def change(self, entry: JobEntry, demand: JobDemand) -> None:
         """Another demand of a job that runs; what it holds stays."""
         self._ends.remove(_end_key(entry))
-        entry.demand = demand
+        entry.change(demand)
         insort(self._ends, _end_key(entry))
 
     def by_end(self) -> list[JobEntry]:
@@ -159,107 +178,143 @@ class AdmissionState:
 
     def set_capacity(self, cluster: str, summary: CapacitySummary | None, now: float) -> None:
         """Exchange a cluster's summary; what was decided keeps its room."""
-        self.rooms.pop(cluster, None)
+        old = self.rooms.pop(cluster, None)
+        if old is not None:
+            self._content -= old.content
+            self._fleet = added(self._fleet, old.summary.allocatable(), -1)
         if summary is not None:
-            self.rooms[cluster] = ClusterRoom(summary, partial(self._log.append, cluster))
+            self._fleet = added(self._fleet, summary.allocatable())
+            self.rooms[cluster] = ClusterRoom(summary, partial(self._changed, cluster))
             for entry in sorted(self._residents[cluster].values(), key=lambda each: (each.record.admitted_at, each.uid)):
                 self.occupy(entry, cluster, now)
         self._totals.clear()
-        total: dict[str, int] = {}
-        for room in self.rooms.values():
-            total = added(total, room.summary.allocatable())
-        self.ledger.set_fleet(total)
+        self.ledger.set_fleet({name: amount for name, amount in self._fleet.items() if amount})
+
+    def _changed(self, cluster: str, by: int) -> None:
+        self._log.append(cluster)
+        self._content += by
 
     # what fits
 
     def free(self, shape: PodShape) -> int:
         """How many more such Pods fit in all clusters that answer; ``UNBOUNDED`` or more where one's capacity is not known."""
+        self.catch_up()
         if len(self._log) > _LOG_LIMIT:
             self._log.clear()
             self._totals.clear()
         total = self._totals.get(shape)
         if total is None:
             total = self._totals[shape] = _Total()
-            names: Iterable[str] = self.candidates
+            answering = [name for name, each in self.candidates.items() if each.reachable and not each.refusal]
+            total.by_cluster = {name: 0 if name in self.rooms else UNBOUNDED for name in answering}
+            total.sum = sum(total.by_cluster.values())
+            names: Iterable[str] = answering
         else:
+            known = total.known.get(self._content)
+            if known is not None:
+                return known
             names = set(self._log[total.read :])
+        by_cluster, rooms = total.by_cluster, self.rooms
         for name in names:
-            candidate = self.candidates.get(name)
-            if candidate is not None and candidate.reachable and not candidate.refusal:
-                room = self.rooms.get(name)
-                new = UNBOUNDED if room is None else room.room(shape)
-                total.sum += new - total.by_cluster.get(name, 0)
-                total.by_cluster[name] = new
+            before = by_cluster.get(name)
+            if before is not None and (room := rooms.get(name)) is not None:
+                new = room.room(shape)
+                if new != before:
+                    total.sum += new - before
+                    by_cluster[name] = new
         total.read = len(self._log)
+        if len(total.known) >= _TOTALS_KNOWN:
+            total.known.clear()
+        total.known[self._content] = total.sum
         return total.sum
 
     def eligible(self, rules: Rules) -> tuple[str, ...]:
-        """Clusters that these rules do not exclude, and that answer."""
+        """Clusters that these rules do not exclude, and that answer; by name."""
         found = self._eligible.get(id(rules))
         if found is None:
             if len(self._eligible) > _RULES_KNOWN:
                 self._eligible.clear()
-            names = (name for name, each in self.candidates.items() if refusal(each, rules) is None and allowed(each, rules))
-            found = self._eligible[id(rules)] = (rules, tuple(names))  # the rules live as long as their id is known
+                self._same.clear()
+            names = tuple(name for name, each in sorted(self.candidates.items()) if refusal(each, rules) is None)
+            # the rules live as long as their id is known
+            found = self._eligible[id(rules)] = (rules, self._same.setdefault(names, names))
         return found[1]
 
-    def fits(self, job: JobDemand, shape: PodShape, count: int, now: float) -> bool:
-        """Whether ``place`` would find a place for ``count`` Pods; most often found without it."""
+    def fits(self, job: JobDemand, shape: PodShape, count: int) -> bool:
+        """Whether ``assign`` would find a place for ``count`` Pods; most often found without it."""
         names = self.eligible(job.rules)
         free = self.free(shape)
         if free >= count and len(names) < len(self.candidates):
             free = sum(self.rooms[name].room(shape) if name in self.rooms else UNBOUNDED for name in names)
         if free < count:
             return False
-        return _simple(job.rules) or self.place(job, shape, count, now).unplaced == 0
+        return _simple(job.rules) or self.assign(job, shape, count)[1] == 0
 
-    def place(
-        self,
-        job: JobDemand,
-        shape: PodShape,
-        count: int,
-        now: float,
-        *,
-        existing: Mapping[str, int] | None = None,
-        without: str = "",
-        explain: bool = False,
-    ) -> PlacementDecision:
-        """Where ``count`` Pods go; in no case to the cluster ``without``. With ``explain`` every cluster gets its verdict."""
-        every = explain or job.rules.spread  # a full cluster still counts as a domain
-        fleet = [
-            Candidate(
-                name,
-                each.labels,
-                each.reachable,
-                each.reason,
-                self.rooms[name].room(shape) if name in self.rooms else each.free_pods,
-                each.refusal,
-                each.taints,
-            )
-            for name, each in self.candidates.items()
-            if name != without and (every or name not in self.rooms or self.rooms[name].room(shape))
-        ]
-        return place(Demand(job.uid, count, job.rules, existing or {}), fleet, now)
+    def place(self, job: JobDemand, shape: PodShape, count: int, now: float, existing: Mapping[str, int]) -> PlacementDecision:
+        """Where ``count`` Pods go, with the verdict on each cluster."""
+        self.catch_up()
+        fleet = [self._with_room(each, shape) for each in self.candidates.values()]
+        return place(Demand(job.uid, count, job.rules, existing), fleet, now)
+
+    def assign(
+        self, job: JobDemand, shape: PodShape, count: int, *, existing: Mapping[str, int] | None = None, without: str = ""
+    ) -> tuple[dict[str, int], int]:
+        """Where ``count`` Pods go, and how many find no place; in no case to the cluster ``without``."""
+        self.catch_up()
+        every = bool(job.rules.spread)  # a full cluster still counts as a domain
+        fitting = []
+        for name in self.eligible(job.rules):
+            room = self.rooms.get(name)
+            if name != without and (every or room is None or room.room(shape)):
+                fitting.append(self._with_room(self.candidates[name], shape))
+        return assign(Demand(job.uid, count, job.rules, existing or {}), fitting)
+
+    def _with_room(self, cluster: Candidate, shape: PodShape) -> Candidate:
+        room = self.rooms.get(cluster.name)
+        if room is None:
+            return cluster
+        free = room.room(shape)
+        found = self._offers.get(cluster.name)
+        if found is None or found.free_pods != free:
+            found = self._offers[cluster.name] = replace(cluster, free_pods=free)
+        return found
 
     # what if
 
+    def later(self, what: str, do: Callable[[], None]) -> None:
+        """Change rooms in this way when somebody looks at them, unless it is called off before (``called_off``): most questions are
+        answered by quota alone."""
+        self._later[what] = do
+
+    def called_off(self, what: str) -> bool:
+        """Whether that could still be prevented."""
+        return self._later.pop(what, None) is not None
+
+    def catch_up(self) -> None:
+        """The rooms are as they should be."""
+        while self._later:
+            self._later.pop(next(iter(self._later)))()
+
     def lift(self, entry: JobEntry, undo: Undo) -> None:
         """As if it did not run; ``undo`` remembers how it was."""
-        record = entry.record
-        grants = {}
-        for name in record.clusters:
+        grants: dict[str, Grant] = {}
+        self.ledger.charge(entry.record.queue, entry.record.flavor, entry.amounts, -1)
+        self.later(entry.uid, partial(self._revoke, entry, grants))
+        undo.append((entry, grants))
+
+    def _revoke(self, entry: JobEntry, grants: dict[str, Grant]) -> None:
+        for name in entry.record.clusters:
             room = self.rooms.get(name)
             grant = room.revoke(entry.uid) if room is not None else None
             if grant is not None:
                 grants[name] = grant
-        self.ledger.charge(record.queue, record.flavor, entry.amounts, -1)
-        undo.append((entry, grants))
 
     def lower(self, entry: JobEntry, grants: dict[str, Grant]) -> None:
         """The reverse of ``lift``."""
         self.ledger.charge(entry.record.queue, entry.record.flavor, entry.amounts)
-        for name, grant in grants.items():
-            self.rooms[name].restore(entry.uid, grant)
+        if not self.called_off(entry.uid):
+            for name, grant in grants.items():
+                self.rooms[name].restore(entry.uid, grant)
 
     @contextmanager
     def what_if(self) -> Iterator[Undo]:

@@ -9,6 +9,7 @@ from raycp.scheduling.capacity import DeclaredNodes, declared_capacity
 from raycp.scheduling.demand import JobDemand
 from raycp.scheduling.model import Candidate
 from raycp.scheduling.queues import FlavorQuotas, FlavorResource, QueueSpec
+from raycp.scheduling.state import AdmissionState
 
 CPU = "cpu"
 
@@ -25,9 +26,11 @@ def job(uid: str, pods: int = 1, cpu: int = 1, created: float = 0.0, **fields: A
 class World:
     """The scheduler and what it can't see: the jobs' records, as they stand on the hub."""
 
-    def __init__(self, queues: list[QueueSpec], clusters: dict[str, tuple[int, int]]) -> None:
+    def __init__(
+        self, queues: list[QueueSpec], clusters: dict[str, tuple[int, int]], state: type[AdmissionState] = AdmissionState
+    ) -> None:
         """``clusters``: nodes and cpu of each."""
-        self.queues, self.clusters = queues, clusters
+        self.queues, self.clusters, self.state = queues, clusters, state
         self.jobs: dict[str, JobDemand] = {}
         self.records: dict[str, AdmissionRecord] = {}
         self.lost: set[str] = set()
@@ -37,7 +40,7 @@ class World:
 
     def restart(self) -> None:
         """Another scheduler, which knows the records alone."""
-        self.admission = Admission()
+        self.admission = Admission(self.state())
         self.decisions = []
         self.admission.set_queues(self.queues, self.now)
         for name in self.clusters:
@@ -65,8 +68,11 @@ class World:
         assert record is not None
         self.records[uid] = record
 
-    def decide(self, limit: int = 1000) -> list[AdmissionDecision]:
-        made = self.admission.decide(self.now, limit)
+    def decide(self, limit: int = 1000, *, step_by_step: bool = False) -> list[AdmissionDecision]:
+        """``step_by_step``: in as many calls as possible."""
+        made = self.admission.decide(self.now, limit, lambda: step_by_step)
+        while step_by_step and self.admission.undecided:
+            made += self.admission.decide(self.now, limit, lambda: True)
         for decision in made:
             before = self.records.get(decision.uid, AdmissionRecord("Pending"))
             assert before.state == ("Pending" if decision.kind == "Admit" else "Admitted"), decision

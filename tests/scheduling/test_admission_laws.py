@@ -110,3 +110,14 @@ def test_nobody_waits_for_ever(wanted: list[dict[str, Any]], seed: int) -> None:
         found = world.admission.explain(uid, world.now)
         assert found is not None
         assert found.reason in ("ExceedsMaxQuota", "NoClusterFit"), found
+
+
+def test_jobs_that_can_never_run_are_in_nobodys_way() -> None:
+    """However many, of however many kinds."""
+    world = World([queue("d", 5)], {"c1": (2, 4)})
+    for number in range(300):
+        world.submit(job(f"alike-{number}", 9, queue="d", priority=10))
+    for number in range(60):
+        world.submit(job(f"other-{number}", 9 + number, queue="d", priority=10))
+    world.submit(job("small", 1, queue="d"))
+    assert [each.uid for each in world.decide()] == ["small"]
