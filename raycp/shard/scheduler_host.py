@@ -24,7 +24,7 @@ from raycp.scheduler.core import FleetScheduler
 from raycp.scheduler.queue_report import QueueReport
 from raycp.scheduling import Candidate
 from raycp.scheduling.capacity import CapacitySummary
-from raycp.scheduling.labels import TaintSpec
+from raycp.scheduling.labels import taints_of
 from raycp.shard.caches import Caches
 from raycp.shard.capacity_reports import EVERY, CapacityReports, members_of
 from raycp.shard.events import EventHandler
@@ -183,5 +183,4 @@ def taken(change: CapacityChanged) -> tuple[CapacitySummary | None, bool, str]:
 def candidate(spec: ClusterSpec, labels: dict[str, str], reachable: bool, reason: str) -> Candidate:
     """A member as placement sees it."""
     refusal = "it is drained" if spec.drain else "it is unschedulable" if spec.unschedulable else ""
-    taints = tuple(TaintSpec(each.key, each.value, each.effect) for each in spec.taints)
-    return Candidate(spec.name, labels, reachable, reason, refusal=refusal, taints=taints)
+    return Candidate(spec.name, labels, reachable, reason, refusal=refusal, taints=taints_of(spec.taints))
