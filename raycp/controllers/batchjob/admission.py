@@ -36,7 +36,7 @@ def rules_within(step: JobStep, rules: Rules) -> Rules:
     """The job's own rules; those of an admitted job have been applied by the scheduler."""
     if not step.admission.needed:
         return rules
-    return Rules("Pack", clusters=tuple(step.admission.clusters))
+    return Rules("Pack", clusters=tuple(step.admission.clusters), tolerations=rules.tolerations)
 
 
 def leave_unadmitted(step: JobStep) -> None:

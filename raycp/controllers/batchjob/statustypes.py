@@ -36,6 +36,9 @@ class ClusterStatus(_Model):
     message: str = Field(default="", description="Why it is not reachable.")
     refusal: RefusalStatus | None = None
     lost_at: str | None = Field(default=None, description="Since when it is unreachable, while indexes are assigned here.")
+    tainted_at: str | None = Field(
+        default=None, description="Since when it has a taint NoExecute that the job tolerates for a time only, or not at all."
+    )
     leaving: str = Field(default="", description="Assigned indexes whose Pods here are given up, to run elsewhere.")
     replaced: str = Field(default="", description="Indexes that run elsewhere by now, and whose Pods here may exist still.")
 
