@@ -8,19 +8,18 @@ of
 2. It is admitted if its queue has quota for it and the fleet has room (``attempts``): all of its Pods, or at least
 ``min_available``.
 3. Else jobs make way for it, if there are any that have to (``preemption``); else room is kept for it (``reservations``), and
-others
-   of its queue may pass it only as far as that delays nothing.
+others of
+   its queue may pass it only as far as that delays nothing.
 4. A gang that has too few Pods, for longer than its ``ready_timeout``, goes whole and waits again, each time longer. A job that is
    preempted, or whose cluster is lost, waits again where it stood before.
+5. Pods that can't be where they were admitted are placed anew, before any job that waits (``relocation``).
 """
 
 import math
 from collections.abc import Container, Iterable
 from typing import Literal
 
-from msgspec.structs import replace
-
-from raycp.scheduling.admissions import AdmissionDecision, AdmissionRecord, JobExplanation
+from raycp.scheduling.admissions import AdmissionDecision, AdmissionRecord, JobExplanation, MoveKind
 from raycp.scheduling.attempts import Fit, Misfit, attempt
 from raycp.scheduling.capacity import CapacitySummary
 from raycp.scheduling.demand import JobDemand
@@ -31,6 +30,7 @@ from raycp.scheduling.lines import JobEntry, QueueLine
 from raycp.scheduling.model import Candidate
 from raycp.scheduling.preemption import victims
 from raycp.scheduling.queues import QueueSpec, QueueStatus
+from raycp.scheduling.relocation import Displaced, Displacement, after_loss
 from raycp.scheduling.reservations import Reservations
 from raycp.scheduling.state import AdmissionState
 
@@ -65,6 +65,7 @@ class Admission:
         """Jobs that have ended and are not deleted: uid to key."""
         self._graph = DependencyGraph()
         self._plans = Reservations(self._state)
+        self._displaced = Displaced(self._state)
         self._timers = Timers()
         self._outbox: list[AdmissionDecision] = []
         self._misfits: dict[tuple[str, bytes], Misfit] = {}
@@ -165,23 +166,18 @@ class Admission:
             entry.recover_by = now + (entry.demand.ready_timeout or 0.0)
             self._timers.at(entry.recover_by, uid)
 
+    def displace(self, uid: str, said: Displacement) -> None:
+        """What an admitted job says of where it runs (see ``relocation``)."""
+        entry = self._jobs.get(uid)
+        if entry is not None and entry.record.state == "Admitted":
+            self._displaced.ask(entry, said)
+
     def cluster_lost(self, name: str, now: float, uids: Container[str] | None = None) -> None:
         """The Pods of a cluster are given up, of all jobs or of ``uids``: gangs with too few left are evicted, others move."""
         for entry in sorted(self._state.running.values(), key=lambda each: each.rank):
             record = entry.record
-            lost = record.clusters.get(name, 0)
-            if not lost or record.state != "Admitted" or (uids is not None and entry.uid not in uids):
-                continue
-            left = {cluster: count for cluster, count in record.clusters.items() if cluster != name}
-            if not left or sum(left.values()) < entry.demand.min_available:
-                message = f"cluster {name} is lost, with {lost} of {lost + sum(left.values())} Pods"
-                self._evict(entry, evicting(record, "ClusterUnreachable", message, None), now)
-                continue
-            shape = self._state.shape(entry.demand, record.node_selector)
-            found = self._state.place(entry.demand, shape, lost, now, existing=left, without=name)
-            for cluster, count in found.assigned.items():
-                left[cluster] = left.get(cluster, 0) + count
-            self._decided(entry, "Move", replace(record, clusters=left), now)
+            if record.clusters.get(name) and record.state == "Admitted" and (uids is None or entry.uid in uids):
+                self._decided(entry, *after_loss(self._state, entry, name, now), now)
         self._freed()
 
     def evicted(self, uid: str, now: float) -> AdmissionRecord | None:
@@ -216,6 +212,10 @@ class Admission:
         out, self._outbox = self._outbox[:limit], self._outbox[limit:]
         for plan in self._plans.stale():
             self._plans.foresee(plan.entry, plan.flavor, now, list(self._state.leaving.values()) if plan.preempts else [])
+        for entry, kind, record in self._displaced.decided(now):  # what runs comes before what waits
+            self._apply(entry, record, now)
+            out.append(AdmissionDecision(kind, entry.uid, record))
+            self._freed()
         self._plans.settle()  # of quota that has become free since, those come first for whom some is kept
         ledger = self._state.ledger
         while len(out) < limit:
@@ -354,6 +354,8 @@ class Admission:
         self._out_of_line(entry)
         if entry.uid in self._state.running and record.state != "Pending":
             entry.previous = entry.record
+            entry.reserved_until = max(entry.reserved_until, now + RESERVED)  # where it moves to, nobody has seen its Pods
+            self._timers.at(entry.reserved_until, entry.uid)
             self._state.replace(entry, record)
             return
         self._state.drop(entry)
@@ -372,7 +374,7 @@ class Admission:
         self._state.take(entry)
         self._plans.drop(entry.uid)
 
-    def _decided(self, entry: JobEntry, kind: Literal["Evict", "Move"], record: AdmissionRecord, now: float) -> None:
+    def _decided(self, entry: JobEntry, kind: MoveKind, record: AdmissionRecord, now: float) -> None:
         self._apply(entry, record, now)
         self._outbox.append(AdmissionDecision(kind, entry.uid, record))
 
@@ -436,5 +438,6 @@ class Admission:
     def _freed(self) -> None:
         """What did not fit may fit now."""
         self._misfits.clear()
+        self._displaced.settled = False
         for line in self._lines.values():
             line.settled = False

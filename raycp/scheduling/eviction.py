@@ -19,6 +19,18 @@ def backed_off(requeues: int, now: float) -> float:
     return now + min(LONGEST, BACKOFF * 2.0 ** min(requeues, 20))
 
 
+REFUSED = 10.0
+"""Seconds that a job waits at least, of which nothing ran because clusters refused its Pods; doubled with each."""
+
+REFUSED_LONGEST = 300.0
+"""The longest such wait, unless all of the clusters are to be tried later."""
+
+
+def refused_until(requeues: int, retry_at: float, now: float) -> float:
+    """When a job that was evicted ``requeues`` times before may be tried again, of whose clusters one may from ``retry_at`` on."""
+    return max(retry_at, now + min(REFUSED_LONGEST, REFUSED * 2.0 ** min(requeues, 20)))
+
+
 def evicting(record: AdmissionRecord, reason: str, message: str, not_before: float | None) -> AdmissionRecord:
     """The record of a job whose Pods are to go. ``not_before``: it is tried again no earlier; None: as soon as they are gone."""
     if not_before is None:

@@ -65,7 +65,7 @@ class JobEntry:
         """Equal for jobs that fit wherever the other fits."""
         if not self.kind:
             job = self.demand
-            parts = (job.requests, job.node_selector, job.tolerations, job.rules, job.needed, job.pods)
+            parts = (job.requests, job.node_selector, job.tolerations, job.rules, job.needed, job.pods, job.refused)
             self.kind = msgspec.msgpack.encode(parts, order="sorted")
         return self.kind
 

@@ -211,7 +211,7 @@ class AdmissionState:
             free = sum(self.rooms[name].room(shape) if name in self.rooms else UNBOUNDED for name in names)
         if free < count:
             return False
-        return _simple(job.rules) or self.place(job, shape, count, now).unplaced == 0
+        return (_simple(job.rules) and not job.refused) or self.place(job, shape, count, now).unplaced == 0
 
     def place(
         self,
@@ -233,7 +233,7 @@ class AdmissionState:
                 each.reachable,
                 each.reason,
                 self.rooms[name].room(shape) if name in self.rooms else each.free_pods,
-                each.refusal,
+                each.refusal or job.refused.get(name, ""),
                 each.taints,
             )
             for name, each in self.candidates.items()

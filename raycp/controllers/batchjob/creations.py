@@ -76,7 +76,8 @@ def _place(step: JobStep, homeless: list[int]) -> None:
         for _ in range(count):
             record.assigned[index := next(left)] = cluster
             tried(step, cluster, index)
-    step.unplaced = decision.reason
+    step.unplaced, step.short = decision.reason, decision.unplaced
+    step.closed = {each.cluster for each in decision.verdicts if not each.fits or each.reason == "Full"}
     if decision.unplaced:
         step.out.waiting = CAPACITY
         step.poll()

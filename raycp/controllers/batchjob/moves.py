@@ -61,7 +61,11 @@ def _leave_full(step: JobStep) -> None:
     if len(going) < len(stuck):
         names = ", ".join(f"{name}: {words.get(name) or 'they stay pending'}" for name in sorted(full))
         step.stuck = f"no node takes {len(stuck) - len(going)} Pods, and no other cluster does ({names})"
-    for name in sorted({pod.cluster for pod in going}):
+    step.unscheduled = Counter(pod.cluster for pod in stuck) - Counter(pod.cluster for pod in going)
+    refusing = {pod.cluster for pod in going}
+    if step.admission.needed:  # the scheduler may know a better place
+        refusing |= {name for name in full if standing_refusal(step, name) is None}
+    for name in sorted(refusing):
         message = f"cluster {name} has no node for Pods of the job: {words.get(name) or 'they stay pending'}"
         refuse(step, name, UNSCHEDULABLE, message, first=float(toleration))
     _give_up(step, going, "no node takes them")

@@ -83,6 +83,12 @@ class BatchJobStatus(_Model):
     backoff: BackoffStatus | None = None
     clusters: list[ClusterStatus] = Field(default_factory=list, description="What each member does for the job.")
     admission: AdmissionStatus | None = None
+    limits: dict[str, int] = Field(
+        default_factory=dict,
+        description="Clusters that can't have as many of its Pods as are admitted there, and how many they can: the scheduler places"
+        " the others elsewhere.",
+    )
+    unschedulable: int = Field(default=0, description="Of an admitted job: Pods that no node takes for too long.")
     phase: str = Field(
         default="", description="For people: Queued, Pending, Running, Suspended, Completing, Failing, Complete or Failed."
     )

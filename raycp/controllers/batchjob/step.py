@@ -40,6 +40,11 @@ class JobStep:
         self.stuck = ""
         self.vacated = {cluster.name: "it is drained" for cluster in self.clusters.values() if cluster.draining}
         """Clusters that the job's Pods are to leave, and why."""
+        self.short = 0
+        """Pods that have no cluster, and ``closed``: the clusters that took none of them, whatever their room."""
+        self.closed: set[str] = set()
+        self.unscheduled: Counter[str] = Counter()
+        """Pods that no node takes, and that have no better place, by cluster."""
         self.admission = admission_of(job)
         self.finished = self.record.true("Complete") or self.record.true("Failed")
 
@@ -99,7 +104,8 @@ class JobStep:
 
     def may_move(self) -> int:
         """How many more running Pods may leave their cluster now (``placement.maxMoving``)."""
-        bound = self.spec.placement.max_moving or max(1, self.spec.at_once // 4)
+        usual = self.spec.at_once if self.spec.gang is not None else self.spec.at_once // 4
+        bound = self.spec.placement.max_moving or max(1, usual)
         return bound - sum(len(tally.standing.leaving) for tally in self.record.clusters.values())
 
     def leaves(self, pod: JobPod) -> bool:

@@ -12,8 +12,6 @@ from raycp.scheduling.labels import expelling
 
 def heed(step: JobStep) -> None:
     """Note since when taints stand, and which clusters are to be left because of one."""
-    if step.finished:
-        return
     tolerations = step.rules.tolerations
     stay = set(step.record.assigned.values())
     for name, tally in step.record.clusters.items():
