@@ -19,12 +19,14 @@ import math
 from collections.abc import Container, Iterable
 from typing import Literal
 
+from msgspec.structs import replace
+
 from raycp.scheduling.admissions import AdmissionDecision, AdmissionRecord, JobExplanation, MoveKind
 from raycp.scheduling.attempts import Fit, Misfit, attempt
 from raycp.scheduling.capacity import CapacitySummary
 from raycp.scheduling.demand import JobDemand
 from raycp.scheduling.dependencies import DependencyGraph
-from raycp.scheduling.eviction import Timers, backed_off, evicting
+from raycp.scheduling.eviction import Timers, backed_off, broken, evicting
 from raycp.scheduling.explanation import explained, queue_states
 from raycp.scheduling.lines import JobEntry, QueueLine
 from raycp.scheduling.model import Candidate
@@ -68,6 +70,8 @@ class Admission:
         self._displaced = Displaced(self._state)
         self._timers = Timers()
         self._outbox: list[AdmissionDecision] = []
+        self.unrecorded: dict[str, AdmissionRecord] = {}
+        """Jobs that wait, and whose ``record.fulfilled`` is to be written, as it counts once what was fulfilled is deleted."""
         self._misfits: dict[tuple[str, bytes], Misfit] = {}
         """What does not fit until room or quota becomes free, by queue and kind of job."""
         self._hopeless: dict[tuple[str, bytes], Misfit] = {}
@@ -186,10 +190,7 @@ class Admission:
         entry = self._jobs.get(uid)
         if entry is None or entry.record.state != "Evicting":
             return None
-        record = entry.record
-        pending = AdmissionRecord(
-            "Pending", requeues=record.requeues, not_before=record.not_before, reason=record.reason, message=record.message
-        )
+        pending = entry.record.requeued()
         self._apply(entry, pending, now)
         self._freed()
         return pending
@@ -307,7 +308,15 @@ class Admission:
     def _admit(self, entry: JobEntry, fit: Fit, now: float) -> AdmissionDecision:
         job, old = entry.demand, entry.record
         record = AdmissionRecord(
-            "Admitted", entry.line, fit.flavor.name, fit.clusters, fit.flavor.node_labels, job.priority, now, old.requeues
+            "Admitted",
+            entry.line,
+            fit.flavor.name,
+            fit.clusters,
+            fit.flavor.node_labels,
+            job.priority,
+            now,
+            old.requeues,
+            fulfilled=old.fulfilled,
         )
         self._apply(entry, record, now)
         return AdmissionDecision("Admit", entry.uid, record)
@@ -378,9 +387,6 @@ class Admission:
         self._apply(entry, record, now)
         self._outbox.append(AdmissionDecision(kind, entry.uid, record))
 
-    def _evict(self, entry: JobEntry, record: AdmissionRecord, now: float) -> None:
-        self._decided(entry, "Evict", record, now)
-
     def _leave(self, entry: JobEntry) -> None:
         self._out_of_line(entry)
         self._plans.drop(entry.uid)
@@ -395,10 +401,13 @@ class Admission:
         job = entry.demand
         name = job.queue or self._state.ledger.queue_of(job.namespace)
         entry.line = name
+        met = self._graph.met(job, entry.record.fulfilled)
+        if met != entry.record.fulfilled:
+            entry.record = self.unrecorded[entry.uid] = replace(entry.record, fulfilled=met)
         if entry.record.not_before > now:
             entry.wait("Backoff", f"{entry.record.reason}: {entry.record.message}")
             self._timers.at(entry.record.not_before, entry.uid)
-        elif (obstacle := self._graph.obstacle(job)) is not None:
+        elif (obstacle := self._graph.obstacle(job, met)) is not None:
             entry.wait(*obstacle)
         elif name not in self._lines:
             entry.wait("NoQueue", f"there is no queue {name}")
@@ -417,7 +426,7 @@ class Admission:
         entry = self._jobs.get(uid)
         if entry is None:
             return
-        record, job = entry.record, entry.demand
+        record = entry.record
         if record.state == "Pending":
             if entry.reason == "Backoff" and record.not_before <= now:
                 self._enqueue(entry, now)
@@ -426,14 +435,8 @@ class Admission:
             freed = [cluster for cluster in record.clusters if self._state.occupy(entry, cluster, now)]
             if freed:
                 self._freed()
-        if record.state != "Admitted" or not job.min_available:
-            return
-        if entry.recover_by is not None and entry.recover_by <= now:
-            message = f"fewer than {job.min_available} Pods run"
-            self._evict(entry, evicting(record, "GangBroken", message, backed_off(record.requeues, now)), now)
-        elif not entry.ready and entry.ready_by is not None and entry.ready_by <= now:
-            message = f"{job.min_available} Pods did not run within {job.ready_timeout or 0:g} s"
-            self._evict(entry, evicting(record, "PodsReadyTimeout", message, backed_off(record.requeues, now)), now)
+        if (why := broken(entry, now)) is not None:
+            self._decided(entry, "Evict", evicting(record, *why, backed_off(record.requeues, now)), now)
 
     def _freed(self) -> None:
         """What did not fit may fit now."""

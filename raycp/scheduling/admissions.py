@@ -28,6 +28,11 @@ class AdmissionRecord(msgspec.Struct, frozen=True, rename="camel", omit_defaults
     message: str = ""
     fulfilled: tuple[str, ...] = ()
 
+    def requeued(self) -> "AdmissionRecord":
+        """That of the job when its Pods are gone, and it waits again."""
+        fields = ("requeues", "not_before", "reason", "message", "fulfilled")
+        return AdmissionRecord("Pending", **{name: getattr(self, name) for name in fields})
+
 
 MoveKind = Literal["Move", "Evict"]
 
@@ -67,8 +72,8 @@ WaitReason = Literal[
 
 class JobExplanation(msgspec.Struct, frozen=True):
     """Why a job is where it is. ``position``: 1 for the next of its queue, 0 where it does not wait. ``reserved_from``: when the
-    room
-    that is kept for it is expected to suffice, None: not known. ``clusters``: the verdict on each, with its score."""
+    room that is kept for it is expected to suffice, None: not known. ``clusters``: the verdict on each, with its score.
+    ``fulfilled``: see ``AdmissionRecord``."""
 
     uid: str
     state: Literal["Pending", "Admitted", "Evicting"]
@@ -79,3 +84,4 @@ class JobExplanation(msgspec.Struct, frozen=True):
     message: str
     clusters: tuple[ClusterVerdict, ...] = ()
     reserved_from: float | None = None
+    fulfilled: tuple[str, ...] = ()

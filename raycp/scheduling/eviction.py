@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from msgspec.structs import replace
 
 from raycp.scheduling.admissions import AdmissionRecord
+from raycp.scheduling.lines import JobEntry
 
 BACKOFF = 60.0
 """Seconds that a gang waits after its first eviction for too few Pods; doubled with each."""
@@ -36,6 +37,18 @@ def evicting(record: AdmissionRecord, reason: str, message: str, not_before: flo
     if not_before is None:
         return replace(record, state="Evicting", reason=reason, message=message, not_before=0.0)
     return replace(record, state="Evicting", reason=reason, message=message, not_before=not_before, requeues=record.requeues + 1)
+
+
+def broken(entry: JobEntry, now: float) -> tuple[str, str] | None:
+    """(reason, message) why a gang has to go: it has had too few Pods for too long."""
+    job = entry.demand
+    if entry.record.state != "Admitted" or not job.min_available:
+        return None
+    if entry.recover_by is not None and entry.recover_by <= now:
+        return "GangBroken", f"fewer than {job.min_available} Pods run"
+    if not entry.ready and entry.ready_by is not None and entry.ready_by <= now:
+        return "PodsReadyTimeout", f"{job.min_available} Pods did not run within {job.ready_timeout or 0:g} s"
+    return None
 
 
 class Timers:

@@ -12,8 +12,8 @@ The rules, in order:
    takes most; where the job has Pods already, none but theirs. ``Single`` is SameCluster.
 6. ``Spread`` gives each Pod to the cluster with the least load in proportion to its weight; ``Weighted`` in proportion to weight
    and free room; ``Pack`` fills one cluster before it starts the next (``division``).
-7. No cluster gets more than ``max_per_cluster``, its free room and the spread constraints allow. Those that are ``soft`` hold as far
-   as all Pods have a place nevertheless.
+7. No cluster gets more than ``max_per_cluster``, its free room and the spread constraints allow. Those that are ``soft`` hold as
+   far as all Pods have a place nevertheless.
 
 The same arguments give the same decision, whatever the order of ``fleet``. Nothing that runs is moved: a decision is about new
 Pods.

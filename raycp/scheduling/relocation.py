@@ -21,7 +21,7 @@ from raycp.scheduling.state import AdmissionState
 
 class Displacement(msgspec.Struct, frozen=True):
     """What a job says of where it runs. ``limits``: the most Pods in a cluster that can't have as many as were admitted there.
-    ``idle``: none of its Pods has a node. ``retry_at``: when one of the clusters that refuse it may be tried again, Unix seconds."""
+    ``idle``: none of its Pods has a node. ``retry_at``: when a cluster that refuses it may be tried again, Unix seconds."""
 
     limits: Mapping[str, int] = {}
     idle: bool = False
@@ -70,7 +70,9 @@ class Displaced:
             return None
         job = entry.demand
         words = "; ".join(dict.fromkeys(job.refused[name] for name in sorted(over) if name in job.refused))
-        message = f"none of its Pods runs in {', '.join(sorted(over))}, and no other cluster takes them{f': {words}' if words else ''}"
+        message = (
+            f"none of its Pods runs in {', '.join(sorted(over))}, and no other cluster takes them{f': {words}' if words else ''}"
+        )
         return "Evict", evicting(record, "ClustersRefuse", message, refused_until(record.requeues, asked.retry_at, now))
 
     def _moved(self, entry: JobEntry, over: Mapping[str, int], now: float) -> dict[str, int] | None:

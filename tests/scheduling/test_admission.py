@@ -257,7 +257,8 @@ def test_jobs_wait_for_those_that_they_depend_on() -> None:
     assert w.decide() == []
     found = w.admission.explain("b", 0.0)
     assert found is not None
-    assert found.message == "waits for job ns/a, which does not exist: Complete"
+    assert found.reason == "DependencyMissing"
+    assert found.message.startswith("waits for job ns/a (Complete), which does not exist")
     w.submit(job("a"))
     assert [each.uid for each in w.decide()] == ["a"]
     w.admission.pods("a", 1, w.now)

@@ -100,8 +100,8 @@ def _candidate(step: JobStep, cluster: JobCluster) -> Candidate:
 
 
 def _leaves_unborn(step: JobStep, index: int) -> bool:
-    """Whether the index is assigned to a cluster that is to be left: it is not created there. That it leaves is recorded first, as for
-    a Pod: a creation by a process that has died since may still take effect."""
+    """Whether the index is assigned to a cluster that is to be left: it is not created there. That it leaves is recorded first, as
+    for a Pod: a creation by a process that has died since may still take effect."""
     name = step.record.assigned.get(index)
     if name is None or name not in step.vacated:
         return False

@@ -1,7 +1,8 @@
-"""What an admitted job tells the scheduler: clusters that can't have as many of its Pods as were admitted there (``status.limits``).
+"""What an admitted job tells the scheduler: the clusters that can't have as many of its Pods as were admitted there
+(``status.limits``).
 
-They are to be left (``vacated``), or they take no new Pods while some have no place: they refuse them, are closed or unreachable; or
-no node takes Pods that are there. The scheduler places what is beyond the limit elsewhere. A limit is a level, not a difference:
+They are to be left (``vacated``), or they take no new Pods while some have no place: they refuse them, are closed or unreachable;
+or no node takes Pods that are there. The scheduler places what is beyond the limit elsewhere. A limit is a level, not a difference:
 whoever reads an old one takes nothing away twice.
 """
 

@@ -1,4 +1,5 @@
-"""Pods that leave a cluster although they could stay: it is drained or tainted, or its scheduler finds no node for them for too long.
+"""Pods that leave a cluster although they could stay: it is to be left (``taints``), or its scheduler finds no node for them for
+too long.
 
 1. A Pod moves only where another cluster takes it, by the same ``place`` that placed it. Else it stays, and is tried again when
    a cluster joins, returns or changes its labels, and every ``job.POLL`` seconds.

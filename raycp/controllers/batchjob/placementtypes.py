@@ -29,7 +29,7 @@ TOLERATION_RULES: Sequence[SpecRule] = (
     SpecRule(
         ".operator",
         INVALID,
-        "operator must be Exists when `key` is empty, which means \"match all values and all keys\"",
+        'operator must be Exists when `key` is empty, which means "match all values and all keys"',
         "(has(self.key) && self.key != '') || self.operator == 'Exists'",
         lambda each: bool(each.key) or each.operator == "Exists",
     ),
@@ -244,7 +244,9 @@ def rules_of(placement: Placement, topology: Topology = "Any") -> Rules:
         placement.max_clusters,
         placement.max_pods_per_cluster,
         placement.weights,
-        affinities=tuple(AffinityGroup(each.name, tuple(each.clusters), _requirements(each.label_selector)) for each in placement.affinities),
+        affinities=tuple(
+            AffinityGroup(each.name, tuple(each.clusters), _requirements(each.label_selector)) for each in placement.affinities
+        ),
         tolerations=placement.tolerated,
         spread=tuple(
             SpreadConstraint(each.topology_key, each.max_skew, each.when_unsatisfiable == "ScheduleAnyway")

@@ -85,8 +85,8 @@ class BatchJobStatus(_Model):
     admission: AdmissionStatus | None = None
     limits: dict[str, int] = Field(
         default_factory=dict,
-        description="Clusters that can't have as many of its Pods as are admitted there, and how many they can: the scheduler places"
-        " the others elsewhere.",
+        description="Clusters that can't have as many of its Pods as are admitted there, and how many they can: the rest is placed"
+        " elsewhere.",
     )
     unschedulable: int = Field(default=0, description="Of an admitted job: Pods that no node takes for too long.")
     phase: str = Field(

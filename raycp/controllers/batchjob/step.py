@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from functools import cached_property
 
 from raycp.controllers.batchjob.job import POLL, Job, JobCluster, JobPlan
-from raycp.controllers.batchjob.podadmission import admission_of
 from raycp.controllers.batchjob.placementtypes import rules_of
+from raycp.controllers.batchjob.podadmission import admission_of
 from raycp.controllers.batchjob.pods import JobPod
 from raycp.controllers.batchjob.record import JobRecord
 from raycp.scheduling import Candidate, Rules, allowed
