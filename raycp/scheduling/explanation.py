@@ -23,8 +23,8 @@ def explained(state: AdmissionState, line: QueueLine | None, plan: HeadPlan | No
     position = line.position(entry) if line is not None else 0
     reason, message = entry.reason, entry.message
     if line is None or not position:
-        return JobExplanation(job.uid, "Pending", entry.line, 0, pending, reason, message, fulfilled=record.fulfilled)
-    if state.ledger.queues[entry.line].stop != "None":
+        pass  # it waits for something else than its turn
+    elif state.ledger.queues[entry.line].stop != "None":
         reason, message = "QueueStopped", f"queue {entry.line} is stopped (stop: Hold)"
     elif reason == "NotConsidered":
         found = attempt(state, entry.line, job, now)
@@ -33,8 +33,8 @@ def explained(state: AdmissionState, line: QueueLine | None, plan: HeadPlan | No
         elif position > 1:
             first = next(line.first(1))
             reason, message = "BehindHead", f"{position - 1} jobs are before it, the first is {first.demand.key}"
-    flavor = state.ledger.flavors(entry.line)[0]
-    verdicts = state.place(job, state.shape(job, flavor.node_labels), job.pods, now, explain=True).verdicts
+    labels = state.ledger.flavors(entry.line)[0].node_labels if line is not None else {}
+    verdicts = state.place(job, state.shape(job, labels), job.pods, now, explain=True).verdicts
     start = plan.start if plan is not None else None
     return JobExplanation(
         job.uid, "Pending", entry.line, position, pending, reason, message, verdicts, start, fulfilled=record.fulfilled
