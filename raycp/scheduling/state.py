@@ -225,7 +225,8 @@ class AdmissionState:
         explain: bool = False,
     ) -> PlacementDecision:
         """Where ``count`` Pods go; in no case to the cluster ``without``. With ``explain`` every cluster gets its verdict."""
-        every = explain or job.rules.spread  # a full cluster still counts as a domain
+        # a full cluster still counts as a domain, and as the one in which the job's other Pods are
+        every = explain or job.rules.spread or existing
         fleet = [
             Candidate(
                 name,

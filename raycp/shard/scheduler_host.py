@@ -166,7 +166,7 @@ class SchedulerHost:
         known = self._members.get(name)
         if known is not None:
             summary, reachable, reason = self._told.get(name, (None, False, "its capacity is not known yet"))
-            self.scheduler.set_cluster(candidate(*known, reachable, reason), summary)
+            self.scheduler.set_cluster(candidate(*known, reachable, reason), summary, heard=name in self._told)
 
 
 def taken(change: CapacityChanged) -> tuple[CapacitySummary | None, bool, str]:

@@ -1,4 +1,4 @@
-"""Admitted jobs whose clusters are drained, tainted, or refuse them, over a fleet in this process: the scheduler places them anew."""
+"""Admitted jobs whose clusters are drained, tainted, or refuse them, over a fleet in this process: they are placed anew."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -73,9 +73,11 @@ async def test_a_taint_no_execute_moves_what_runs_and_does_not_tolerate_it(fleet
     await until(lambda: pods(fleet, "later") == {"west": 2})
 
 
-async def test_a_member_that_refuses_a_jobs_pods_gets_none_of_it(fleet: Led) -> None:
+async def test_a_member_that_refuses_a_jobs_pods_gets_none_of_it(fleet: Led, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its quota allows no Pod: the job runs elsewhere; one that may be nowhere else gives its quota back and waits, with the
     server's words."""
+    monkeypatch.setattr("raycp.controllers.batchjob.refusals.FIRST", 1.0)
+    monkeypatch.setattr("raycp.scheduling.eviction.REFUSED", 1.0)
     quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}
     quota["metadata"]["namespace"] = "default"  # type: ignore[index]
     await fleet.cluster("east").api.create("resourcequotas", quota)
