@@ -170,10 +170,9 @@ class SchedulerTerm:
 
     def _bystander(self, job: ScheduledJob) -> None:
         """One that takes no part, and that others depend on: it holds nothing, and what it has reached counts."""
-        if job.outcome is None and not job.status.start_time:
-            return
         meta, now = job.obj.meta, self._clock.wall()
         self.admission.submit(JobDemand(meta.uid, meta.namespace, meta.name, 0.0, 0), AdmissionRecord("Admitted"), now)
+        self.admission.pods(meta.uid, job.status.ready + job.status.succeeded, now)
         if job.outcome is not None:
             self.admission.finish(meta.uid, job.outcome, now)
 

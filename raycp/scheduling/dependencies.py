@@ -55,8 +55,9 @@ class DependencyGraph:
                     del self._dependents[name]
 
     def reached(self, key: str, milestone: Milestone) -> set[str]:
-        """A job has got there. Returns the jobs that depend on it directly."""
-        self._reached.setdefault(key, set()).add(milestone)
+        """A job has got there; one that is complete had started, whether that was seen or not. Returns the jobs that depend on it
+        directly."""
+        self._reached.setdefault(key, set()).update({milestone, "Started"} if milestone == "Complete" else {milestone})
         return set(self._dependents.get(key, ()))
 
     def met(self, job: JobDemand, before: tuple[str, ...]) -> tuple[str, ...]:
