@@ -267,6 +267,25 @@ def test_jobs_wait_for_those_that_they_depend_on() -> None:
     assert (w.decide(), why(w, "b")) == ([], "DependencyFailed")
 
 
+def test_a_preempted_job_does_not_wait_again_for_what_was_fulfilled_and_is_deleted() -> None:
+    """Nor does it for another scheduler, which knows the records alone."""
+    w = World([queue("q", 4)], {"c-1": (1, 9)})
+    w.submit(job("a"))
+    w.submit(job("b", 4, queue="q", depends_on=(Dependency("a"),)))
+    w.decide()
+    w.end("a")
+    w.admission.finish("a", "Deleted", w.now)
+    assert [each.uid for each in w.decide()] == ["b"]
+    assert w.records["b"].fulfilled == ("a/Complete",)
+    w.submit(job("urgent", 4, queue="q", priority=5))
+    assert [(each.kind, each.uid) for each in w.decide()] == [("Preempt", "b")]
+    w.gone("b")
+    w.decide()
+    w.end("urgent")
+    w.restart()
+    assert [(each.kind, each.uid) for each in w.decide()] == [("Admit", "b")]
+
+
 def test_a_cycle_is_refused_by_name_and_ends_when_one_is_deleted() -> None:
     w = world()
     w.submit(job("a", depends_on=(Dependency("b", "Started"),)))
