@@ -220,6 +220,9 @@ class Admission:
         self._plans.settle()  # of quota that has become free since, those come first for whom some is kept
         ledger = self._state.ledger
         while len(out) < limit:
+            if self._plans.loosened:
+                self._plans.loosened = False
+                self._freed()
             open_lines = [name for name, line in self._lines.items() if not line.settled and len(line)]
             if not open_lines:
                 break
