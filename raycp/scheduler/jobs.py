@@ -139,7 +139,9 @@ class ScheduledJob:
             gang = self.spec.gang
             self.placement, self._rules = _placement(bytes(self.spec.placement), gang.topology if gang is not None else "Any")
         except ValidationError as error:
-            raise JobNotReadable(f"spec.placement: {message_of(error)}") from None
+            first = error.errors(include_url=False)[0]
+            path = ".".join(map(str, ("spec", "placement", *first["loc"])))
+            raise JobNotReadable(f"{path}: {first['msg']}") from None
 
     @property
     def uid(self) -> str:
