@@ -22,8 +22,8 @@ from raycp.scheduling.capacity import CapacitySummary
 from raycp.scheduling.queues import QueueStatus
 
 HEARING = 5.0
-"""Seconds that a term waits at most, before its first decision, until it has heard of each member what it has: else all goes to those
-whose shard is first to tell."""
+"""Seconds that a term waits at most, before its first decision, until it has heard of each member what it has: else all goes to
+those whose shard is first to tell."""
 
 SETTLE = 1.0
 """Seconds between a promotion and the list of the jobs: what a predecessor had sent before it died takes effect meanwhile, or never

@@ -74,7 +74,15 @@ def expression(key: str, operator: str, *values: str) -> dict[str, Any]:
         ({}, {"e1", "e2", "w1"}),
         ({"clusters": ["w1", "e2"]}, {"w1", "e2"}),
         ({"clusterSelector": {"region": "east"}}, {"e1", "e2"}),
-        ({"affinities": [{"name": "a", "labelSelector": expression("region", "In", "north")}, {"name": "b", "clusters": ["w1"]}]}, {"w1"}),
+        (
+            {
+                "affinities": [
+                    {"name": "a", "labelSelector": expression("region", "In", "north")},
+                    {"name": "b", "clusters": ["w1"]},
+                ]
+            },
+            {"w1"},
+        ),
         ({"affinities": [{"name": "a", "labelSelector": expression("gpu", "Exists")}, {"name": "b", "clusters": ["e1"]}]}, {"w1"}),
         ({"affinities": [{"name": "a", "labelSelector": expression("gpu", "DoesNotExist")}]}, {"e1", "e2"}),
         ({"affinities": [{"name": "a", "labelSelector": expression("region", "NotIn", "east")}]}, {"w1"}),

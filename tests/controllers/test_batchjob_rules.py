@@ -141,7 +141,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     (placed(tolerations=[{"key": "a", "effect": "NoExecute", "tolerationSeconds": -5}]), "spec.placement.tolerations[0]"),
     (placed(tolerations=[{"key": "a", "effect": "Never"}]), "spec.placement.tolerations[0].effect"),
     (placed(topologySpreadConstraints=[{"topologyKey": "rack"}]), "spec.placement.topologySpreadConstraints[0].topologyKey"),
-    (placed(topologySpreadConstraints=[{"topologyKey": "zone", "maxSkew": 0}]), "spec.placement.topologySpreadConstraints[0].maxSkew"),
+    (placed(topologySpreadConstraints=[{"topologyKey": "zone", "maxSkew": 0}]), "spec.placement.topologySpreadConstraints[0]"),
     (placed(topologySpreadConstraints=[{"topologyKey": "zone"}] * 2), "spec.placement.topologySpreadConstraints"),
     (placed(topologySpreadConstraints=[{"topologyKey": "zone"}], strategy="Single"), "spec.placement.topologySpreadConstraints"),
     (placed(cost={"weight": 0}), "spec.placement.cost.weight"),

@@ -99,14 +99,22 @@ def _with_a_place(step: JobStep, pods: list[JobPod], full: Callable[[JobCluster]
         if not (cluster.name in step.vacated or full(cluster) or standing_refusal(step, cluster.name))
         and (candidate := room_in(step, candidate_of(cluster), existing)) is not None
     ]
-    demand = Demand(step.job.uid, len(pods), rules_within(step, step.rules), existing, frozenset(stays))
-    room = len(pods) - place(demand, others, step.now).unplaced
+    count = len(pods) + _homeless(step)
+    demand = Demand(step.job.uid, count, rules_within(step, step.rules), existing, frozenset(stays))
+    room = max(0, len(pods) - place(demand, others, step.now).unplaced)
     if room < len(pods):
         step.out.waiting = step.out.waiting or CAPACITY
         step.poll()
         untils = [tally.standing.refusal.until for tally in record.clusters.values() if tally.standing.refusal is not None]
         step.wakes += [until for until in untils if until > step.now]
     return pods[:room]
+
+
+def _homeless(step: JobStep) -> int:
+    """Pods that are wanted and have no place, or lose it: they come before those that have one."""
+    most, record = step.admission.most, step.record
+    wanted = min(step.spec.at_once if most is None else most, step.spec.size - len(record.completed.union(record.failed_indexes)))
+    return max(0, wanted - len(step.live) - len(step.hidden()))
 
 
 def _give_up(step: JobStep, pods: Iterable[JobPod], why: str) -> None:
