@@ -105,7 +105,8 @@ class SchedulerTerm:
         now = self._clock.wall()
         for uid in [uid for uid, at in self._again.items() if at <= now]:
             del self._again[uid]
-            if (known := self.jobs.get(uid)) is not None:
+            known = self.jobs.get(uid)
+            if known is not None and not (known.job.spec.suspend and (known.record is None or known.record.state == "Pending")):
                 self._submit(known, known.record)
         room = AT_ONCE - len(self._writing)
         if room <= 0:

@@ -3,7 +3,7 @@ refuses them or finds no node for them.
 
 1. What is beyond a limit is placed elsewhere, by the job's own rules, as far as there is room: the total stays what it was. What
    finds no place stays in the record, and is tried again whenever something becomes free.
-2. Of a job all of whose Pods have to be together, all move, or none.
+2. Of a job all of whose Pods have to be together, and of a gang of which nothing runs yet, all move, or none.
 3. A job of which nothing runs, and for which there is no other place, is evicted: its quota is free, and it waits until a cluster
    that refused it may be tried again, each time longer.
 """
@@ -54,6 +54,7 @@ class Displaced:
             if self._state.running.get(uid) is not entry or entry.record.state != "Admitted":
                 del self._asked[uid]
             elif (found := self._decide(entry, asked, now)) is not None:
+                self._asked[uid] = (entry, replace(asked, idle=False))  # of what moves, the job has yet to say whether it runs
                 yield entry, *found
         self.settled = True
 
@@ -63,7 +64,7 @@ class Displaced:
         over = {name: count for name, count in over.items() if count > 0}
         if not over:
             return None
-        clusters = self._moved(entry, over, now)
+        clusters = self._moved(entry, over, now, idle=asked.idle)
         if clusters is not None:
             return "Move", replace(record, clusters=clusters)
         if not asked.idle:
@@ -75,7 +76,7 @@ class Displaced:
         )
         return "Evict", evicting(record, "ClustersRefuse", message, refused_until(record.requeues, asked.retry_at, now))
 
-    def _moved(self, entry: JobEntry, over: Mapping[str, int], now: float) -> dict[str, int] | None:
+    def _moved(self, entry: JobEntry, over: Mapping[str, int], now: float, *, idle: bool) -> dict[str, int] | None:
         """Its clusters, when as many of ``over`` as possible run elsewhere; None where none can."""
         state, job, record = self._state, entry.demand, entry.record
         left = {name: count - over.get(name, 0) for name, count in record.clusters.items()}
@@ -84,8 +85,9 @@ class Displaced:
         shape = state.shape(job, record.node_selector)
         found = state.place(job, shape, moving, now, existing=left)
         together = job.rules.topology != "Any" or job.rules.strategy == "Single"
-        if together and found.unplaced:
-            if not left:
+        gang = idle and bool(job.min_available)  # nothing of it runs: with a part of it nothing is won
+        if found.unplaced and (together or gang):
+            if not left or not together:
                 return None
             with state.what_if() as undo:  # not only what has to leave: all of it
                 state.lift(entry, undo)

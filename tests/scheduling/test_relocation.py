@@ -127,6 +127,17 @@ def test_a_job_of_which_nothing_runs_gives_its_quota_back_and_waits_longer_each_
     assert waits == [10, 20, 40, 80, 160, 300, 300]
 
 
+def test_a_job_of_which_nothing_runs_takes_a_part_of_a_place_and_a_gang_none() -> None:
+    for gang, after in ((0, {"c-a": 3, "c-b": 1}), (4, {"c-a": 4})):
+        w = world(a=4, b=1)
+        admitted(w, "j", 4, min_available=gang)
+        w.admission.submit(_refused(w.jobs["j"], "exceeded quota"), w.records["j"], w.now)
+        displace(w, "j", idle=True, a=0)
+        (made,) = w.decide()
+        assert (made.kind, made.record.clusters) == ("Evict" if gang else "Move", after)
+        assert w.decide() == [], "before it has said whether that part runs"
+
+
 def test_a_job_of_which_something_runs_is_not_evicted() -> None:
     w = world(a=8)
     admitted(w, "j", 4)
