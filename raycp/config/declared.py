@@ -28,8 +28,8 @@ class ClusterTaint(Strict):
     value: str = ""
     """Its value."""
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] = "NoSchedule"
-    """`NoSchedule`: no new Pods. `PreferNoSchedule`: the last choice. `NoExecute`: no new Pods; of a cluster, those that run move to
-    others, after the `tolerationSeconds` of a toleration that covers it."""
+    """`NoSchedule`: no new Pods. `PreferNoSchedule`: the last choice. `NoExecute`: no new Pods; of a cluster, those that run move
+    to others, after the `tolerationSeconds` of a toleration that covers it."""
 
 
 class CapacitySpec(Strict):

@@ -43,7 +43,8 @@ class Steps:
         seen = [pod for pod in self.pods.values() if pod.cluster not in self.hidden]
         job = Job("uid", self.spec, self.status, 1, queue=self.queue)
         made = plan(job, seen, clusters, self.now)
-        no = [RefusedCreate(each.cluster, each.index, "PodsRefused", "no") for each in made.creates if each.cluster in self.refusing]
+        wrong = [each for each in made.creates if each.cluster in self.refusing]
+        no = [RefusedCreate(each.cluster, each.index, "PodsRefused", "no") for each in wrong]
         if no:
             taken = [each for each in made.creates if each.cluster not in self.refusing]
             made = plan(replace(job, status=made.status, refused=tuple(no)), seen, clusters, self.now)

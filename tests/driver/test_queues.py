@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 import pytest_asyncio
-from inprocess import Led, fleet_doc, led, until
+from inprocess import CLOCK, Led, fleet_doc, led, until
 from sabotage import first_runs_raise
 
 from raycp.base.loop_names import LoopName
@@ -218,6 +218,7 @@ async def test_the_jobs_of_a_lost_cluster_are_queued_again_in_order(monkeypatch:
     """A gang goes whole and comes first again, as it is the oldest; another job moves the part that is lost; one that waits for the
     cluster stays.
 
+    The gangs are made in different seconds: a ``creationTimestamp`` has no more, and of one second the uid decides, which is drawn.
     The permit is long enough for a process that others keep from running for a while: one of 1 s ended again and again under load,
     and with each the scheduler's term, so that nothing was ever decided to the end."""
     monkeypatch.setattr("raycp.shard.watched_cluster.UNREACHABLE_AFTER", 0.5)
@@ -228,6 +229,8 @@ async def test_the_jobs_of_a_lost_cluster_are_queued_again_in_order(monkeypatch:
         for name in ("older", "younger"):
             await submit(fleet, name, parallelism=8, completions=8, gang={}, placement=rules)
             await until(lambda name=name: pods(fleet, name) == {"east": 4, "west": 4})  # type: ignore[misc]
+            created = job(fleet, name)["metadata"]["creationTimestamp"]
+            await until(lambda created=created: conditions.time_text(CLOCK.wall()) > created)  # type: ignore[misc]
         await submit(fleet, "moves", parallelism=8, completions=8, placement=rules)
         await until(lambda: pods(fleet, "moves") == {"east": 4, "west": 4})
         await submit(fleet, "waits", parallelism=2, completions=2, placement={"clusters": ["east"]})
