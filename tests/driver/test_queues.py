@@ -173,8 +173,9 @@ async def test_a_suspended_job_gives_its_quota_to_the_next(fleet: Led) -> None:
 async def test_jobs_wait_for_others_and_a_cycle_is_named(fleet: Led) -> None:
     """Also for jobs that have no queue: they run at once, and count."""
     await submit(fleet, "second", dependsOn=[{"job": "first"}], parallelism=1)
-    await until(lambda: admission(fleet, "second").get("reason") == "DependsOn")
+    await until(lambda: admission(fleet, "second").get("reason") == "DependencyMissing")
     await submit(fleet, "first", parallelism=1, completions=1)
+    await until(lambda: admission(fleet, "second").get("reason") == "DependsOn")
     await until(lambda: sum(pods(fleet, "first").values()) == 1)
     assert "admission" not in status(fleet, "first")
     assert pods(fleet, "second") == {}
