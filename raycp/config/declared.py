@@ -21,14 +21,15 @@ def _quantities(amounts: dict[str, str | int]) -> dict[str, str | int]:
 
 
 class ClusterTaint(Strict):
-    """Keeps jobs away whose `placement.tolerations` do not cover it; `PreferNoSchedule` makes the cluster the last choice."""
+    """Keeps jobs away whose `placement.tolerations` do not cover it."""
 
     key: str = Field(min_length=1)
     """Its key."""
     value: str = ""
     """Its value."""
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] = "NoSchedule"
-    """`NoExecute` is taken as `NoSchedule`: Pods that run stay."""
+    """`NoSchedule`: no new Pods. `PreferNoSchedule`: the last choice. `NoExecute`: no new Pods; of a cluster, those that run move
+    to others, after the `tolerationSeconds` of a toleration that covers it."""
 
 
 class CapacitySpec(Strict):

@@ -21,6 +21,10 @@ from raycp.scheduling.admissions import JobExplanation, JobWait
 from raycp.scheduling.capacity import CapacitySummary
 from raycp.scheduling.queues import QueueStatus
 
+HEARING = 5.0
+"""Seconds that a term waits at most, before its first decision, until it has heard of each member what it has: else all goes to
+those whose shard is first to tell."""
+
 SETTLE = 1.0
 """Seconds between a promotion and the list of the jobs: what a predecessor had sent before it died takes effect meanwhile, or never
 (its writes carry a time limit)."""
@@ -36,6 +40,8 @@ class FleetScheduler:
         self._hub = hub
         self._clock = clock
         self._clusters: dict[str, tuple[Candidate, CapacitySummary | None]] = {}
+        self._unheard: set[str] = set()
+        """Members of which nothing has been told yet."""
         self._term: SchedulerTerm | None = None
         """The present one; None until its jobs are listed."""
         self._unsure: set[tuple[str, str]] = set()
@@ -117,8 +123,13 @@ class FleetScheduler:
                 term.take(obj, gone=gone)
             self._woken.set()
 
-    def set_cluster(self, cluster: Candidate, capacity: CapacitySummary | None) -> None:
-        """A member has joined or changed."""
+    def set_cluster(self, cluster: Candidate, capacity: CapacitySummary | None, *, heard: bool) -> None:
+        """A member has joined or changed. ``heard``: this is what its shard tells, not what is assumed until it does."""
+        if not heard:
+            self._unheard.add(cluster.name)
+        elif cluster.name in self._unheard:
+            self._unheard.remove(cluster.name)
+            self._woken.set()
         if self._clusters.get(cluster.name) == (cluster, capacity):
             return
         self._clusters[cluster.name] = (cluster, capacity)
@@ -129,6 +140,7 @@ class FleetScheduler:
 
     def remove_cluster(self, name: str) -> None:
         """A member has left the fleet."""
+        self._unheard.discard(name)
         if self._clusters.pop(name, None) is None:
             return
         self._unshown[name] = None
@@ -148,8 +160,13 @@ class FleetScheduler:
             term = SchedulerTerm(self._hub, self._clock, self.queues, self._woken)
             try:
                 await self._begin(term)
+                patient = self._clock.now() + HEARING
                 while self._hub.writable and not term.fenced:
                     self._woken.clear()
+                    if self._unheard and (left := patient - self._clock.now()) > 0:
+                        await self._sleep(min(IDLE, left))
+                        continue
+                    patient = 0.0
                     term.turn()
                     if term.unfinished:
                         await self._clock.sleep(PAUSE)

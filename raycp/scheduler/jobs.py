@@ -4,12 +4,16 @@ Of an object only the fields that matter are decoded: a hub may have ten thousan
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Literal
 
 import msgspec
+from pydantic import ValidationError
 
 from raycp.base.objects import Obj
 from raycp.base.text import message_of
+from raycp.controllers.batchjob.indexes import IndexSet
+from raycp.controllers.batchjob.placementtypes import Placement, Topology, rules_of
 from raycp.controllers.batchjob.types import JOB_CONTROLLER, MANAGED_BY
 from raycp.scheduling import Rules
 from raycp.scheduling.admission import JobOutcome
@@ -17,9 +21,12 @@ from raycp.scheduling.admissions import AdmissionRecord
 from raycp.scheduling.demand import Dependency, JobDemand
 from raycp.scheduling.labels import TolerationSpec
 from raycp.scheduling.podrequests import pod_requests
+from raycp.scheduling.relocation import Displacement
 from raycp.sdk import conditions
 
 _MARKERS = (b'"queue":', b'"gang":', b'"dependsOn":', b'"admission":')
+_HIGHEST = 2**31 - 1
+_IN_PLACE = Displacement()
 _OWN = (None, MANAGED_BY, JOB_CONTROLLER)
 
 
@@ -29,24 +36,13 @@ class _Struct(msgspec.Struct, rename="camel"):
 
 class _Gang(_Struct):
     min_available: int | None = None
-    topology: Literal["Any", "SameZone", "SameCluster"] = "Any"
+    topology: Topology = "Any"
     timeout_seconds: int = 300
 
 
 class _Dependency(_Struct):
     job: str
     condition: Literal["Complete", "Failed", "Started"] = "Complete"
-
-
-class _Placement(_Struct):
-    clusters: list[str] = []
-    cluster_selector: dict[str, str] = {}
-    strategy: Literal["Spread", "Pack", "Single"] = "Spread"
-    max_clusters: int | None = None
-    max_pods_per_cluster: int | None = None
-    weights: dict[str, int] = {}
-    on_unreachable: str = "Wait"
-    unreachable_toleration_seconds: int = 300
 
 
 class _PodToleration(_Struct):
@@ -71,7 +67,7 @@ class _Spec(_Struct):
     priority_class_name: str | None = None
     gang: _Gang | None = None
     depends_on: list[_Dependency] = []
-    placement: _Placement = msgspec.field(default_factory=_Placement)
+    placement: msgspec.Raw = msgspec.field(default_factory=lambda: msgspec.Raw(b"{}"))
     template: _Template = msgspec.field(default_factory=_Template)
 
 
@@ -80,12 +76,21 @@ class _Condition(msgspec.Struct):
     status: str = ""
 
 
+class _Refusal(msgspec.Struct):
+    reason: str = ""
+    message: str = ""
+    times: int = 1
+    until: str | None = None
+    probe: int | None = None
+
+
 class _Cluster(msgspec.Struct):
     name: str
     assigned: str = ""
     active: int = 0
     reachable: bool = True
     replaced: str = ""
+    refusal: _Refusal | None = None
 
 
 class _Status(_Struct):
@@ -97,6 +102,8 @@ class _Status(_Struct):
     conditions: list[_Condition] = []
     clusters: list[_Cluster] = []
     admission: dict[str, Any] | None = None
+    limits: dict[str, int] = {}
+    unschedulable: int = 0
 
 
 class _Job(msgspec.Struct):
@@ -105,6 +112,13 @@ class _Job(msgspec.Struct):
 
 
 _decoder = msgspec.json.Decoder(_Job)
+
+
+@lru_cache(4096)
+def _placement(text: bytes, topology: Topology) -> tuple[Placement, Rules]:
+    """Many jobs have the same one, and what is known of equal ``Rules`` is known by their identity."""
+    found = Placement.model_validate_json(text)
+    return found, rules_of(found, topology)
 
 
 class JobNotReadable(ValueError):
@@ -121,6 +135,13 @@ class ScheduledJob:
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise JobNotReadable(str(error)) from None
         self.spec, self.status = found.spec, found.status
+        try:
+            gang = self.spec.gang
+            self.placement, self._rules = _placement(bytes(self.spec.placement), gang.topology if gang is not None else "Any")
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            path = ".".join(map(str, ("spec", "placement", *first["loc"])))
+            raise JobNotReadable(f"{path}: {first['msg']}") from None
 
     @property
     def uid(self) -> str:
@@ -162,8 +183,33 @@ class ScheduledJob:
 
     def gives_up(self, patience: int) -> bool:
         """Whether it gives up a cluster that is unreachable for ``patience`` seconds."""
-        placement = self.spec.placement
+        placement = self.placement
         return placement.on_unreachable == "Replace" and placement.unreachable_toleration_seconds <= patience
+
+    def refused(self, now: float) -> dict[str, str]:
+        """Clusters that take none of its Pods at ``now``, Unix seconds, and why (``refusals`` of the controller)."""
+        found = {}
+        for each in self.status.clusters:
+            if (refusal := each.refusal) is not None:
+                until = conditions.parse_time(refusal.until) or 0.0
+                if until > now or refusal.probe is not None:
+                    again = f"until {refusal.until}" if until > now else "a Pod is tried there"
+                    times = f"refused {refusal.times} times, {again}" if refusal.times > 1 else again
+                    found[each.name] = f"{refusal.message or refusal.reason} ({times})"
+        return found
+
+    def retry_at(self, now: float) -> float:
+        """When the first of these may be tried again; 0 where none is waited for."""
+        untils = [conditions.parse_time(each.refusal.until) or 0.0 for each in self.status.clusters if each.refusal is not None]
+        return min((until for until in untils if until > now), default=0.0)
+
+    def displacement(self, now: float) -> Displacement:
+        """What it says of the clusters to which it is admitted."""
+        status = self.status
+        if not status.limits:
+            return _IN_PLACE
+        assigned = sum(len(IndexSet.read(each.assigned, _HIGHEST)) for each in status.clusters)
+        return Displacement(status.limits, assigned <= status.unschedulable, self.retry_at(now))
 
     @property
     def running(self) -> int:
@@ -180,8 +226,8 @@ class ScheduledJob:
         """``status.admission``; None where there is none, or none that can be read."""
         return read_record(self.status.admission)
 
-    def demand(self, queue: str, priority: int) -> JobDemand:
-        """What it asks for. Raises ``JobNotReadable`` for resources that are no quantities."""
+    def demand(self, queue: str, priority: int, now: float) -> JobDemand:
+        """What it asks for at ``now``. Raises ``JobNotReadable`` for resources that are no quantities."""
         spec, meta = self.spec, self.obj.meta
         gang, pod = spec.gang, spec.template.spec
         at_once = 1 if spec.parallelism is None else spec.parallelism
@@ -191,7 +237,6 @@ class ScheduledJob:
             tolerations = msgspec.convert(pod.get("tolerations") or [], list[_PodToleration])
         except Exception as error:  # law 12: the hub's server checks types of the template only
             raise JobNotReadable(f"spec.template.spec: {message_of(error)}") from None
-        placement = spec.placement
         return JobDemand(
             meta.uid,
             meta.namespace,
@@ -203,19 +248,12 @@ class ScheduledJob:
             priority,
             pod.get("nodeSelector") or {},
             tuple(TolerationSpec(each.key, each.operator, each.value, each.effect) for each in tolerations),
-            Rules(
-                placement.strategy,
-                tuple(placement.clusters),
-                placement.cluster_selector,
-                placement.max_clusters,
-                placement.max_pods_per_cluster,
-                placement.weights,
-                topology=gang.topology if gang is not None else "Any",
-            ),
+            self._rules,
             min(pods, gang.min_available or pods) if gang is not None else 0,
             float(gang.timeout_seconds) if gang is not None else None,
             spec.active_deadline_seconds,
             tuple(Dependency(each.job, each.condition) for each in spec.depends_on),
+            self.refused(now),
         )
 
 

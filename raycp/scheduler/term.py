@@ -48,11 +48,13 @@ AGAIN = 5.0
 
 
 class _Known(msgspec.Struct):
-    """A job that takes part. ``told``: the reason that it was last told for waiting."""
+    """A job that takes part. ``told``: the reason that it was last told for waiting. ``refused``: see ``JobDemand``, as it was
+    submitted last."""
 
     job: ScheduledJob
     record: AdmissionRecord | None = None
     told: str = ""
+    refused: dict[str, str] = {}
 
 
 class SchedulerTerm:
@@ -119,7 +121,8 @@ class SchedulerTerm:
                 return
         for uid in [uid for uid, at in self._again.items() if at <= now]:
             del self._again[uid]
-            if (known := self.jobs.get(uid)) is not None:
+            known = self.jobs.get(uid)
+            if known is not None and not (known.job.spec.suspend and (known.record is None or known.record.state == "Pending")):
                 self._submit(known, known.record)
         room = AT_ONCE - len(self._writing)
         if room <= 0:
@@ -129,6 +132,9 @@ class SchedulerTerm:
         if now - self._rotated >= IDLE:
             self._rotated = now
             self._untold |= dict.fromkeys(self._next_round())
+        unrecorded = self.admission.unrecorded
+        self._untold |= dict.fromkeys(unrecorded)
+        unrecorded.clear()
         for uid in list(self._untold)[:EXPLAINED]:
             if self._clock.now() >= end:
                 break
@@ -184,10 +190,9 @@ class SchedulerTerm:
 
     def _bystander(self, job: ScheduledJob) -> None:
         """One that takes no part, and that others depend on: it holds nothing, and what it has reached counts."""
-        if job.outcome is None and not job.status.start_time:
-            return
         meta, now = job.obj.meta, self._clock.wall()
         self.admission.submit(JobDemand(meta.uid, meta.namespace, meta.name, 0.0, 0), AdmissionRecord("Admitted"), now)
+        self.admission.pods(meta.uid, job.status.ready + job.status.succeeded, now)
         if job.outcome is not None:
             self.admission.finish(meta.uid, job.outcome, now)
 
@@ -213,6 +218,9 @@ class SchedulerTerm:
             else:
                 for name in job.given_up & record.clusters.keys():
                     self.admission.cluster_lost(name, now, self._given_up_with(job))
+                if job.refused(now) != known.refused:
+                    self._submit(known, record)
+                self.admission.displace(uid, job.displacement(now))
                 self.admission.pods(uid, job.running, now)
         elif job.spec.suspend or meta_deleted(job.obj):
             self.admission.finish(uid, "Deleted", now)
@@ -222,7 +230,7 @@ class SchedulerTerm:
     def _given_up_with(self, job: ScheduledJob) -> set[str]:
         """The jobs that give a lost cluster up when ``job`` does: all at once, so that what is left goes to them in order, not to
         the one whose reconcile was first."""
-        patience = job.spec.placement.unreachable_toleration_seconds
+        patience = job.placement.unreachable_toleration_seconds
         return {uid for uid, known in self.jobs.items() if known.job.gives_up(patience)}
 
     def _queue(self, job: ScheduledJob) -> str:
@@ -238,8 +246,12 @@ class SchedulerTerm:
                 if record is None or record.state == "Pending":
                     return
             priority = self._priorities.get(name, record.priority if record is not None else 0)
+        now = self._clock.wall()
+        known.refused = job.refused(now)
+        if retry := job.retry_at(now):  # then it is refused no longer
+            self._again[job.uid] = min(retry, self._again.get(job.uid, retry))
         try:
-            demand = job.demand(self._queue(job), priority)
+            demand = job.demand(self._queue(job), priority, now)
         except JobNotReadable as error:
             log.warning("job %s/%s is not scheduled: %s", job.obj.meta.namespace, job.obj.meta.name, error)
             return
@@ -249,7 +261,7 @@ class SchedulerTerm:
                 self.targets.add(target)
                 if (other := self._hub.cached(*target)) is not None:
                     self.take(other, gone=False)
-        self.admission.submit(demand, record, self._clock.wall())
+        self.admission.submit(demand, record, now)
         if record is None or record.state == "Pending":
             self._untold.setdefault(job.uid, None)
 
@@ -350,10 +362,12 @@ class SchedulerTerm:
         if known is None or uid in self._writing or (known.record is not None and known.record.state != "Pending"):
             return
         found = self.admission.explain(uid, self._clock.wall())
-        if found is None or found.state != "Pending" or found.reason in ("", "NotConsidered", known.told):
+        if found is None or found.state != "Pending" or found.reason in ("", "NotConsidered"):
+            return
+        base = known.record or AdmissionRecord("Pending")
+        if (found.reason, found.fulfilled) == (known.told, base.fulfilled):
             return
         known.told = found.reason
-        base = known.record or AdmissionRecord("Pending")
         record = msgspec.structs.replace(
             base,
             state="Pending",
@@ -364,6 +378,7 @@ class SchedulerTerm:
             admitted_at=0.0,
             reason=found.reason,
             message=found.message,
+            fulfilled=found.fulfilled,
         )
 
         async def tell() -> None:

@@ -3,15 +3,14 @@
 The rules:
 
 1. The next job is one of the queue whose weighted dominant share is least (``quota``), of that queue the one of highest priority,
-of
-   those the oldest (``lines``).
+   of those the oldest (``lines``).
 2. It is admitted if its queue has quota for it and the fleet has room (``attempts``): all of its Pods, or at least
-``min_available``.
+   ``min_available``.
 3. Else jobs make way for it, if there are any that have to (``preemption``); else room is kept for it (``reservations``), and
-others
-   of its queue may pass it only as far as that delays nothing.
+   others of its queue may pass it only as far as that delays nothing.
 4. A gang that has too few Pods, for longer than its ``ready_timeout``, goes whole and waits again, each time longer. A job that is
    preempted, or whose cluster is lost, waits again where it stood before.
+5. Pods that can't be where they were admitted are placed anew, before any job that waits (``relocation``).
 """
 
 from collections.abc import Callable, Container, Iterable
@@ -19,17 +18,18 @@ from typing import Literal
 
 from msgspec.structs import replace
 
-from raycp.scheduling.admissions import AdmissionDecision, AdmissionRecord, JobExplanation, JobWait
+from raycp.scheduling.admissions import AdmissionDecision, AdmissionRecord, JobExplanation, JobWait, MoveKind
 from raycp.scheduling.attempts import Fit, attempt
 from raycp.scheduling.capacity import CapacitySummary
 from raycp.scheduling.demand import JobDemand
 from raycp.scheduling.dependencies import DependencyGraph
-from raycp.scheduling.eviction import Timers, backed_off, evicting
+from raycp.scheduling.eviction import Timers, backed_off, broken, evicting
 from raycp.scheduling.explanation import explained, queue_states, waits
 from raycp.scheduling.lines import JobEntry, Misfit, QueueLine
 from raycp.scheduling.model import Candidate
 from raycp.scheduling.preemption import victims
 from raycp.scheduling.queues import QueueSpec, QueueStatus
+from raycp.scheduling.relocation import Displaced, Displacement, after_loss
 from raycp.scheduling.reservations import HeadPlan, Reservations
 from raycp.scheduling.state import AdmissionState
 
@@ -64,8 +64,11 @@ class Admission:
         """Jobs that have ended and are not deleted: uid to key."""
         self._graph = DependencyGraph()
         self._plans = Reservations(self._state)
+        self._displaced = Displaced(self._state)
         self._timers = Timers()
         self._outbox: list[AdmissionDecision] = []
+        self.unrecorded: dict[str, AdmissionRecord] = {}
+        """Jobs that wait, and whose ``record.fulfilled`` is to be written, as it counts once what was fulfilled is deleted."""
         self._misfits: dict[tuple[str, bytes], Misfit] = {}
         """What does not fit until room or quota becomes free, by queue and kind of job."""
 
@@ -159,23 +162,18 @@ class Admission:
             entry.recover_by = now + (entry.demand.ready_timeout or 0.0)
             self._timers.at(entry.recover_by, uid)
 
+    def displace(self, uid: str, said: Displacement) -> None:
+        """What an admitted job says of where it runs (see ``relocation``)."""
+        entry = self._jobs.get(uid)
+        if entry is not None and entry.record.state == "Admitted":
+            self._displaced.ask(entry, said)
+
     def cluster_lost(self, name: str, now: float, uids: Container[str] | None = None) -> None:
         """The Pods of a cluster are given up, of all jobs or of ``uids``: gangs with too few left are evicted, others move."""
         for entry in sorted(self._state.running.values(), key=lambda each: each.rank):
             record = entry.record
-            lost = record.clusters.get(name, 0)
-            if not lost or record.state != "Admitted" or (uids is not None and entry.uid not in uids):
-                continue
-            left = {cluster: count for cluster, count in record.clusters.items() if cluster != name}
-            if not left or sum(left.values()) < entry.demand.min_available:
-                message = f"cluster {name} is lost, with {lost} of {lost + sum(left.values())} Pods"
-                self._evict(entry, evicting(record, "ClusterUnreachable", message, None), now)
-                continue
-            shape = self._state.shape(entry.demand, record.node_selector)
-            assigned, _ = self._state.assign(entry.demand, shape, lost, existing=left, without=name)
-            for cluster, count in assigned.items():
-                left[cluster] = left.get(cluster, 0) + count
-            self._decided(entry, "Move", replace(record, clusters=left), now)
+            if record.clusters.get(name) and record.state == "Admitted" and (uids is None or entry.uid in uids):
+                self._decided(entry, *after_loss(self._state, entry, name), now)
         self._freed()
 
     def evicted(self, uid: str, now: float) -> AdmissionRecord | None:
@@ -184,10 +182,7 @@ class Admission:
         entry = self._jobs.get(uid)
         if entry is None or entry.record.state != "Evicting":
             return None
-        record = entry.record
-        pending = AdmissionRecord(
-            "Pending", requeues=record.requeues, not_before=record.not_before, reason=record.reason, message=record.message
-        )
+        pending = entry.record.requeued()
         self._apply(entry, pending, now)
         self._freed()
         return pending
@@ -212,9 +207,18 @@ class Admission:
             self._plans.foresee(plan.entry, plan.flavor, now, list(self._state.leaving.values()) if plan.preempts else [])
             if enough():
                 return out
+        for entry, kind, record in self._displaced.decided(now):  # what runs comes before what waits
+            self._apply(entry, record, now)
+            out.append(AdmissionDecision(kind, entry.uid, record))
+            self._freed()
+            if enough():
+                return out
         self._plans.settle()  # of quota that has become free since, those come first for whom some is kept
         ledger = self._state.ledger
         while len(out) < limit:
+            if self._plans.loosened:
+                self._plans.loosened = False
+                self._freed()
             open_lines = [name for name, line in self._lines.items() if not line.settled and len(line)]
             if not open_lines:
                 break
@@ -230,7 +234,9 @@ class Admission:
     @property
     def undecided(self) -> bool:
         """Whether ``decide`` has ended before all was decided."""
-        return bool(self._outbox) or any(not line.settled and len(line) for line in self._lines.values())
+        if self._outbox or not self._displaced.settled:
+            return True
+        return any(not line.settled and len(line) for line in self._lines.values())
 
     def next_wake(self, now: float) -> float | None:
         """When to call ``decide`` even without an event: the end of a backoff, a timeout, or a reservation."""
@@ -332,7 +338,15 @@ class Admission:
     def _admit(self, entry: JobEntry, fit: Fit, now: float) -> AdmissionDecision:
         job, old = entry.demand, entry.record
         record = AdmissionRecord(
-            "Admitted", entry.line, fit.flavor.name, fit.clusters, fit.flavor.node_labels, job.priority, now, old.requeues
+            "Admitted",
+            entry.line,
+            fit.flavor.name,
+            fit.clusters,
+            fit.flavor.node_labels,
+            job.priority,
+            now,
+            old.requeues,
+            fulfilled=old.fulfilled,
         )
         self._apply(entry, record, now)
         return AdmissionDecision("Admit", entry.uid, record)
@@ -379,6 +393,8 @@ class Admission:
         self._out_of_line(entry)
         if entry.uid in self._state.running and record.state != "Pending":
             entry.previous = entry.record
+            entry.reserved_until = max(entry.reserved_until, now + RESERVED)  # where it moves to, nobody has seen its Pods
+            self._timers.at(entry.reserved_until, entry.uid)
             self._state.replace(entry, record)
             return
         self._state.drop(entry)
@@ -397,12 +413,9 @@ class Admission:
         self._state.take(entry)
         self._plans.drop(entry.uid)
 
-    def _decided(self, entry: JobEntry, kind: Literal["Evict", "Move"], record: AdmissionRecord, now: float) -> None:
+    def _decided(self, entry: JobEntry, kind: MoveKind, record: AdmissionRecord, now: float) -> None:
         self._apply(entry, record, now)
         self._outbox.append(AdmissionDecision(kind, entry.uid, record))
-
-    def _evict(self, entry: JobEntry, record: AdmissionRecord, now: float) -> None:
-        self._decided(entry, "Evict", record, now)
 
     def _leave(self, entry: JobEntry) -> None:
         self._out_of_line(entry)
@@ -418,10 +431,13 @@ class Admission:
         job = entry.demand
         name = job.queue or self._state.ledger.queue_of(job.namespace)
         entry.line = name
+        met = self._graph.met(job, entry.record.fulfilled)
+        if met != entry.record.fulfilled:
+            entry.record = self.unrecorded[entry.uid] = replace(entry.record, fulfilled=met)
         if entry.record.not_before > now:
             entry.wait("Backoff", f"{entry.record.reason}: {entry.record.message}")
             self._timers.at(entry.record.not_before, entry.uid)
-        elif (obstacle := self._graph.obstacle(job)) is not None:
+        elif (obstacle := self._graph.obstacle(job, met)) is not None:
             entry.wait(*obstacle)
         elif name not in self._lines:
             entry.wait("NoQueue", f"there is no queue {name}")
@@ -440,7 +456,7 @@ class Admission:
         entry = self._jobs.get(uid)
         if entry is None:
             return
-        record, job = entry.record, entry.demand
+        record = entry.record
         if record.state == "Pending":
             if entry.reason == "Backoff" and record.not_before <= now:
                 self._enqueue(entry, now)
@@ -449,18 +465,13 @@ class Admission:
             freed = [cluster for cluster in record.clusters if self._state.occupy(entry, cluster, now)]
             if freed:
                 self._freed()
-        if record.state != "Admitted" or not job.min_available:
-            return
-        if entry.recover_by is not None and entry.recover_by <= now:
-            message = f"fewer than {job.min_available} Pods run"
-            self._evict(entry, evicting(record, "GangBroken", message, backed_off(record.requeues, now)), now)
-        elif not entry.ready and entry.ready_by is not None and entry.ready_by <= now:
-            message = f"{job.min_available} Pods did not run within {job.ready_timeout or 0:g} s"
-            self._evict(entry, evicting(record, "PodsReadyTimeout", message, backed_off(record.requeues, now)), now)
+        if (why := broken(entry, now)) is not None:
+            self._decided(entry, "Evict", evicting(record, *why, backed_off(record.requeues, now)), now)
 
     def _freed(self, *, hope: bool = False) -> None:
         """What did not fit may fit now; with ``hope``, also what could never fit."""
         self._misfits.clear()
+        self._displaced.settled = False
         for line in self._lines.values():
             line.settled = False
             if hope:

@@ -11,9 +11,8 @@ class AdmissionRecord(msgspec.Struct, frozen=True, rename="camel", omit_defaults
     """The content of ``status.admission``: enough to rebuild the scheduler's state from the jobs alone.
 
     ``state``: ``Admitted``, ``Evicting`` (its Pods are being removed; it still holds quota and room) or ``Pending`` (only
-    ``requeues`` and ``not_before`` matter). ``clusters``: Pods by cluster. ``node_selector``: labels of the flavor, which its
-    Pods get
-    in addition. Times are Unix seconds.
+    ``requeues``, ``not_before`` and ``fulfilled`` matter). ``clusters``: Pods by cluster. ``node_selector``: labels of the flavor,
+    which its Pods get in addition. ``fulfilled``: what it depends on (``job/condition``) and was seen. Times are Unix seconds.
     """
 
     state: Literal["Pending", "Admitted", "Evicting"]
@@ -27,14 +26,22 @@ class AdmissionRecord(msgspec.Struct, frozen=True, rename="camel", omit_defaults
     not_before: float = 0.0
     reason: str = ""
     message: str = ""
+    fulfilled: tuple[str, ...] = ()
+
+    def requeued(self) -> "AdmissionRecord":
+        """That of the job when its Pods are gone, and it waits again."""
+        fields = ("requeues", "not_before", "reason", "message", "fulfilled")
+        return AdmissionRecord("Pending", **{name: getattr(self, name) for name in fields})
+
+
+MoveKind = Literal["Move", "Evict"]
 
 
 class AdmissionDecision(msgspec.Struct, frozen=True):
     """A change of one job that is to be written as its ``record``.
 
     ``Admit``: create its Pods where ``record.clusters`` says. ``Preempt`` and ``Evict``: remove its Pods, as for a suspended job,
-    then
-    report ``evicted``. ``Move``: its placement has changed, Pods in a lost cluster run elsewhere or not at all.
+    then report ``evicted``. ``Move``: its placement has changed, Pods in a lost cluster run elsewhere or not at all.
     ``by``: the uid of the job that preempts it.
     """
 
@@ -55,6 +62,7 @@ WaitReason = Literal[
     "Backoff",
     "DependsOn",
     "DependencyFailed",
+    "DependencyMissing",
     "DependencyCycle",
     "QueueStopped",
     "NoQueue",
@@ -74,8 +82,8 @@ class JobWait(msgspec.Struct, frozen=True):
 
 class JobExplanation(msgspec.Struct, frozen=True):
     """Why a job is where it is. ``position``: 1 for the next of its queue, 0 where it does not wait. ``reserved_from``: when the
-    room
-    that is kept for it is expected to suffice, None: not known. ``clusters``: the verdict on each, with its score."""
+    room that is kept for it is expected to suffice, None: not known. ``clusters``: the verdict on each, with its score.
+    ``fulfilled``: see ``AdmissionRecord``."""
 
     uid: str
     state: Literal["Pending", "Admitted", "Evicting"]
@@ -86,3 +94,4 @@ class JobExplanation(msgspec.Struct, frozen=True):
     message: str
     clusters: tuple[ClusterVerdict, ...] = ()
     reserved_from: float | None = None
+    fulfilled: tuple[str, ...] = ()

@@ -18,6 +18,9 @@ class Dependency(msgspec.Struct, frozen=True):
     job: str
     condition: DependencyCondition = "Complete"
 
+    def __str__(self) -> str:
+        return f"{self.job}/{self.condition}"
+
 
 class JobDemand(msgspec.Struct, frozen=True):
     """A job that wants to run.
@@ -26,7 +29,7 @@ class JobDemand(msgspec.Struct, frozen=True):
     ``min_available``: with fewer the job does not start, and does not go on (0: all ``pods`` are needed to start, any number to go
     on). ``ready_timeout``: seconds from admission until ``min_available`` Pods have to run, None: no bound. ``active_deadline``:
     seconds from its start after which it is ended. ``created``: Unix seconds. ``rules``: its placement; of a gang, ``topology``
-    says where its Pods have to be together.
+    says where its Pods have to be together. ``refused``: clusters that take none of its Pods at the moment, and why.
     """
 
     uid: str
@@ -44,6 +47,7 @@ class JobDemand(msgspec.Struct, frozen=True):
     ready_timeout: float | None = None
     active_deadline: float | None = None
     depends_on: tuple[Dependency, ...] = ()
+    refused: Mapping[str, str] = {}
 
     @property
     def needed(self) -> int:

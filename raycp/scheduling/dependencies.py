@@ -10,7 +10,8 @@ Milestone = Literal["Started", "Complete", "Failed"]
 class DependencyGraph:
     """Jobs by ``namespace/name``: what they depend on, and what they have reached.
 
-    What a job has reached is remembered until it is deleted: a job that comes later can depend on one that has ended.
+    What a job has reached is remembered until it is deleted: a job that comes later can depend on one that has ended. A job that
+    has seen it keeps it (``met``), and waits for a deleted one no more.
     """
 
     def __init__(self) -> None:
@@ -54,27 +55,40 @@ class DependencyGraph:
                     del self._dependents[name]
 
     def reached(self, key: str, milestone: Milestone) -> set[str]:
-        """A job has got there. Returns the jobs that depend on it directly."""
-        self._reached.setdefault(key, set()).add(milestone)
+        """A job has got there; one that is complete had started, whether that was seen or not. Returns the jobs that depend on it
+        directly."""
+        self._reached.setdefault(key, set()).update({milestone, "Started"} if milestone == "Complete" else {milestone})
         return set(self._dependents.get(key, ()))
 
-    def obstacle(self, job: JobDemand) -> tuple[Literal["DependsOn", "DependencyFailed", "DependencyCycle"], str] | None:
-        """(reason, message) why the job has to wait; None if nothing is in its way."""
-        if not job.depends_on:
+    def met(self, job: JobDemand, before: tuple[str, ...]) -> tuple[str, ...]:
+        """What it depends on and was fulfilled ``before``, or is now; what it no longer depends on is left out."""
+        found = []
+        for each in job.depends_on:
+            if str(each) in before or each.condition in self._reached.get(f"{job.namespace}/{each.job}", ()):
+                found.append(str(each))
+        return tuple(found)
+
+    def obstacle(
+        self, job: JobDemand, met: tuple[str, ...]
+    ) -> tuple[Literal["DependsOn", "DependencyMissing", "DependencyFailed", "DependencyCycle"], str] | None:
+        """(reason, message) why the job has to wait; None if nothing is in its way. ``met``: what is in its way no longer."""
+        if len(met) == len(job.depends_on):
             return None
         cycle = self.cycle(job.key)
         if cycle:
             return "DependencyCycle", f"jobs wait for each other: {' -> '.join(cycle)}; remove one dependsOn"
         for each in job.depends_on:
             key = f"{job.namespace}/{each.job}"
-            reached = self._reached.get(key, set())
-            if each.condition in reached:
+            if str(each) in met:
                 continue
+            reached = self._reached.get(key, set())
             ended = reached & {"Complete", "Failed"}
             if ended:
                 return "DependencyFailed", f"job {key} has ended as {', '.join(sorted(ended))}, and not as {each.condition}"
-            missing = "" if key in self._reached else ", which does not exist"
-            return "DependsOn", f"waits for job {key}{missing}: {each.condition}"
+            if key not in self._reached:
+                message = f"waits for job {key} ({each.condition}), which does not exist: it is not made yet, or was deleted before"
+                return "DependencyMissing", message
+            return "DependsOn", f"waits for job {key}: {each.condition}"
         return None
 
     def cycle(self, start: str) -> list[str]:

@@ -4,7 +4,7 @@ import heapq
 from collections import Counter
 
 from raycp.scheduling.domains import domain_of
-from raycp.scheduling.model import Candidate, Demand
+from raycp.scheduling.model import Candidate, Demand, SpreadConstraint
 
 
 def fill(job: Demand, order: list[Candidate], room: dict[str, int]) -> dict[str, int]:
@@ -28,24 +28,33 @@ def _packed(job: Demand, order: list[Candidate], room: dict[str, int]) -> dict[s
     return counts
 
 
+_ASTRAY = 1 << 40
+"""How far a cluster without domain is from any skew."""
+
+
 class _Skew:
     """One spread constraint while Pods are given out."""
 
-    def __init__(self, order: list[Candidate], topology: str, max_skew: int, existing: dict[str, int]) -> None:
-        self.max_skew = max_skew
-        self.domain = {each.name: domain_of(each, topology) or "" for each in order}  # type: ignore[arg-type]
+    def __init__(self, order: list[Candidate], constraint: SpreadConstraint, existing: dict[str, int]) -> None:
+        self.max_skew, self.soft = constraint.max_skew, constraint.soft
+        domains = {each.name: domain_of(each, constraint.topology) for each in order}
+        self.domain = {name: domain for name, domain in domains.items() if domain is not None}
         self.counts = Counter(dict.fromkeys(self.domain.values(), 0))
         for name, domain in self.domain.items():
             self.counts[domain] += existing.get(name, 0)
         self.levels = Counter(self.counts.values())
         self.least = min(self.levels, default=0)
 
-    def allows(self, name: str) -> bool:
-        return self.counts[self.domain[name]] - self.least < self.max_skew
+    def beyond(self, name: str) -> int:
+        """By how much one more Pod there would exceed the skew; 0 where it would not."""
+        domain = self.domain.get(name)
+        return _ASTRAY if domain is None else max(0, self.counts[domain] + 1 - self.least - self.max_skew)
 
     def add(self, name: str) -> bool:
         """Whether that lets others go on."""
-        domain = self.domain[name]
+        domain = self.domain.get(name)
+        if domain is None:
+            return False
         before = self.counts[domain]
         self.counts[domain] += 1
         self.levels[before] -= 1
@@ -61,7 +70,7 @@ def _one_by_one(job: Demand, order: list[Candidate], room: dict[str, int], *, to
     rules = job.rules
     counts = {candidate.name: 0 for candidate in order}
     existing = dict(job.existing)
-    skews = [_Skew(order, each.topology, each.max_skew, existing) for each in rules.spread]
+    skews = [_Skew(order, each, existing) for each in rules.spread]
     if together:
         order = _started_first(job, order)
     shares = {each.name: float(rules.weights.get(each.name, 1)) for each in order}
@@ -75,11 +84,16 @@ def _one_by_one(job: Demand, order: list[Candidate], room: dict[str, int], *, to
     heap = [(load(candidate.name), at, candidate.name) for at, candidate in enumerate(order) if room[candidate.name] > 0]
     heapq.heapify(heap)
     parked: list[tuple[float, int, str]] = []
-    left = job.count
-    while left and heap:
-        entry = heapq.heappop(heap)
+    left, least = job.count, None
+    while left:
+        if heap:
+            entry = heapq.heappop(heap)
+        elif (least := _least_wrong(parked, skews)) is not None:
+            parked.remove(entry := least)
+        else:
+            break
         _, at, name = entry
-        if not all(skew.allows(name) for skew in skews):
+        if entry is not least and any(skew.beyond(name) for skew in skews):
             parked.append(entry)
             continue
         counts[name] += 1
@@ -91,3 +105,10 @@ def _one_by_one(job: Demand, order: list[Candidate], room: dict[str, int], *, to
                 heapq.heappush(heap, entry)
             parked.clear()
     return counts
+
+
+def _least_wrong(parked: list[tuple[float, int, str]], skews: list[_Skew]) -> tuple[float, int, str] | None:
+    """Of clusters that a soft constraint alone closes, the one where another Pod breaks these least; None where there is none."""
+    hard, soft = [each for each in skews if not each.soft], [each for each in skews if each.soft]
+    open_ones = [entry for entry in parked if not any(skew.beyond(entry[2]) for skew in hard)] if soft else []
+    return min(open_ones, key=lambda entry: (sum(skew.beyond(entry[2]) for skew in soft), entry), default=None)

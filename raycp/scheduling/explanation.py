@@ -22,16 +22,18 @@ def explained(state: AdmissionState, line: QueueLine | None, plan: HeadPlan | No
         return JobExplanation(job.uid, record.state, record.queue, 0, pending, "", message, verdicts)
     position = line.position(entry) if line is not None else 0
     if line is None or not position:
-        return JobExplanation(job.uid, "Pending", entry.line, 0, pending, *_known(entry))
-    reason, message = _in_line(state, line, entry, position)
-    if entry.reason == "NotConsidered" and reason != "QueueStopped" and entry.kind not in line.hopeless:
-        found = attempt(state, entry.line, job, now)
-        if isinstance(found, Misfit):
-            reason, message = found.reason, found.message
-    flavor = state.ledger.flavors(entry.line)[0]
-    verdicts = state.place(job, state.shape(job, flavor.node_labels), job.pods, now, {}).verdicts
+        reason, message = _known(entry)  # it waits for something else than its turn
+    else:
+        reason, message = _in_line(state, line, entry, position)
+        if entry.reason == "NotConsidered" and reason != "QueueStopped" and entry.kind not in line.hopeless:
+            found = attempt(state, entry.line, job, now)
+            if isinstance(found, Misfit):
+                reason, message = found.reason, found.message
+    labels = state.ledger.flavors(entry.line)[0].node_labels if line is not None else {}
+    verdicts = state.place(job, state.shape(job, labels), job.pods, now, {}).verdicts
+    start = plan.start if plan is not None else None
     return JobExplanation(
-        job.uid, "Pending", entry.line, position, pending, reason, message, verdicts, plan.start if plan is not None else None
+        job.uid, "Pending", entry.line, position, pending, reason, message, verdicts, start, fulfilled=record.fulfilled
     )
 
 

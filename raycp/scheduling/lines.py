@@ -76,7 +76,7 @@ class JobEntry:
         """Jobs of one group can run whenever the other can, and last equally long."""
         if self._group is None:
             job = self.demand
-            parts = (job.requests, job.node_selector, job.tolerations, job.rules, job.needed, job.pods)
+            parts = (job.requests, job.node_selector, job.tolerations, job.rules, job.needed, job.pods, job.refused)
             lasts = math.inf if job.active_deadline is None else job.active_deadline
             self._group = msgspec.msgpack.encode(parts, order="sorted"), lasts
         return self._group

@@ -9,7 +9,8 @@ from raycp.scheduling.labels import LabelRequirement, TaintSpec, TolerationSpec
 
 Strategy = Literal["Spread", "Pack", "Single", "Weighted"]
 COST_LABEL = "raycp.io/cost"
-"""Label of a cluster: what a unit of its capacity costs, a number in any currency that all clusters use; 0 if it has none."""
+"""Label of a cluster, by default: what a unit of its capacity costs, a number in any currency that all clusters use; 0 if it has
+none."""
 
 
 class AffinityGroup(msgspec.Struct, frozen=True):
@@ -22,17 +23,19 @@ class AffinityGroup(msgspec.Struct, frozen=True):
 
 class SpreadConstraint(msgspec.Struct, frozen=True):
     """The numbers of the job's Pods in any two domains differ by ``max_skew`` at most. A domain is a cluster, or the clusters with
-    the same label ``topology.kubernetes.io/region`` or ``zone`` (else ``region``, ``zone``); clusters without it get no Pods."""
+    the same label ``topology.kubernetes.io/region`` or ``zone`` (else ``region``, ``zone``); clusters without it get no Pods.
+    ``soft``: what finds no place so is placed nevertheless, where it breaks the constraint least; clusters without domain last."""
 
     topology: Literal["cluster", "region", "zone"]
     max_skew: int = 1
+    soft: bool = False
 
 
 class Preference(msgspec.Struct, frozen=True):
-    """Clusters that meet ``requirement`` score ``weight`` more, -100 to 100: data that is near, hardware that suits."""
+    """Clusters that meet all ``requirements`` score ``weight`` more, -100 to 100: data that is near, hardware that suits."""
 
     weight: int
-    requirement: LabelRequirement
+    requirements: tuple[LabelRequirement, ...]
 
 
 class Rules(msgspec.Struct, frozen=True):
@@ -42,9 +45,8 @@ class Rules(msgspec.Struct, frozen=True):
     expressions on them. ``max_clusters``: a job never uses more. ``max_per_cluster``: the most unfinished Pods of the job in one
     cluster. ``weights``: shares for Spread and Weighted and preference for the others; 1 where none is given, 0 excludes.
     ``affinities``: groups in order; the first that takes all Pods is used, else the one that takes most. ``tolerations``: of
-    taints of
-    clusters. ``cost_weight``: how much a cheap cluster is preferred, 0 to 100. ``topology``: all Pods in one cluster, or in one
-    zone.
+    taints of clusters. ``cost_weight``: how much a cheap cluster is preferred, 0 to 100, by its label ``cost_label``. ``topology``:
+    all Pods in one cluster, or in one zone.
     """
 
     strategy: Strategy = "Spread"
@@ -59,6 +61,7 @@ class Rules(msgspec.Struct, frozen=True):
     spread: tuple[SpreadConstraint, ...] = ()
     preferences: tuple[Preference, ...] = ()
     cost_weight: int = 0
+    cost_label: str = COST_LABEL
     topology: Literal["Any", "SameCluster", "SameZone"] = "Any"
 
 

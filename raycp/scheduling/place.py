@@ -2,9 +2,8 @@
 
 The rules, in order:
 
-1. A cluster fits when it is named (or none is), has the labels, has a weight above 0, has no taint that the job does not
-tolerate, is
-   reachable, and has not refused the job (``filters``).
+1. A cluster fits when it is named (or none is), has the labels, has a weight above 0, has no taint that the job does not tolerate,
+   is reachable, and has not refused the job (``filters``).
 2. Affinity groups are tried in order; the first whose clusters take all Pods is used, else the one whose clusters take most.
 3. With ``max_clusters`` n, clusters that the job uses already come first; new ones fill up to n.
 4. The order is the one in which ``clusters`` names them; else by preference (``scores``), and among equals by weighted rendezvous
@@ -12,9 +11,9 @@ tolerate, is
 5. With ``topology`` SameCluster or SameZone, the first cluster or zone in that order that takes all Pods is used, else the one that
    takes most; where the job has Pods already, none but theirs. ``Single`` is SameCluster.
 6. ``Spread`` gives each Pod to the cluster with the least load in proportion to its weight; ``Weighted`` in proportion to weight
-and
-   free room; ``Pack`` fills one cluster before it starts the next (``division``).
-7. No cluster gets more than ``max_per_cluster``, its free room and the spread constraints allow.
+   and free room; ``Pack`` fills one cluster before it starts the next (``division``).
+7. No cluster gets more than ``max_per_cluster``, its free room and the spread constraints allow. Those that are ``soft`` hold as
+   far as all Pods have a place nevertheless.
 
 The same arguments give the same decision, whatever the order of ``fleet``. Nothing that runs is moved: a decision is about new
 Pods.
@@ -99,7 +98,7 @@ def _filled(
             if (reason := group_mismatch(candidate, group)) is not None:
                 excluded[candidate.name] = reason
     for constraint in rules.spread:
-        for candidate in fitting:
+        for candidate in () if constraint.soft else fitting:
             if domain_of(candidate, constraint.topology) is None:
                 excluded.setdefault(candidate.name, ("NoDomain", f"it has no label for its {constraint.topology}"))
     order = [candidate for candidate in fitting if candidate.name not in excluded] if excluded else list(fitting)

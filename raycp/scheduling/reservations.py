@@ -54,6 +54,8 @@ class Reservations:
         self._state = state
         self.plans: dict[str, HeadPlan] = {}
         self._kept: list[HeadPlan] = []
+        self.loosened = False
+        """Something that was kept is free for others, who may have been told that there is no room."""
         self._numbers = itertools.count()
 
     def of(self, uid: str) -> HeadPlan | None:
@@ -117,6 +119,7 @@ class Reservations:
         plan = self.plans.pop(uid, None)
         if plan is not None:
             if plan in self._kept:
+                self.loosened = True
                 for each in self.plans.values():
                     each.stale = each.stale or each.blind
             self.settle()

@@ -10,7 +10,7 @@ import math
 from zlib import crc32
 
 from raycp.scheduling.labels import untolerated
-from raycp.scheduling.model import COST_LABEL, Candidate, Demand
+from raycp.scheduling.model import Candidate, Demand
 
 STEADY = 10
 AVOIDED = -1000
@@ -25,7 +25,7 @@ def scored(job: Demand, fitting: list[Candidate]) -> dict[str, float]:
     ties = {each.name: rules.weights.get(each.name, 1) / -math.log(_uniform(seed, each.name)) for each in fitting}
     scores = {name: tie / (1.0 + tie) for name, tie in ties.items()}
     if rules.cost_weight and fitting:
-        costs = {each.name: _cost(each) for each in fitting}
+        costs = {each.name: _cost(each, rules.cost_label) for each in fitting}
         low, high = min(costs.values()), max(costs.values())
         if high > low:
             for name, cost in costs.items():
@@ -35,7 +35,7 @@ def scored(job: Demand, fitting: list[Candidate]) -> dict[str, float]:
             scores[each.name] += AVOIDED
     for preference in rules.preferences:
         for each in fitting:
-            if preference.requirement.holds(each.labels):
+            if all(requirement.holds(each.labels) for requirement in preference.requirements):
                 scores[each.name] += preference.weight
     for name, count in job.existing.items():
         if count and name in scores:
@@ -51,9 +51,9 @@ def _uniform(seed: int, cluster: str) -> float:
     return ((mixed ^ mixed >> 31) + 0.5) / 2**64
 
 
-def _cost(candidate: Candidate) -> float:
+def _cost(candidate: Candidate, label: str) -> float:
     try:
-        cost = float(candidate.labels.get(COST_LABEL, 0))
+        cost = float(candidate.labels.get(label, 0))
     except ValueError:
         return 0.0
     return cost if math.isfinite(cost) else 0.0

@@ -248,12 +248,14 @@ class AdmissionState:
             free = sum(self.rooms[name].room(shape) if name in self.rooms else UNBOUNDED for name in names)
         if free < count:
             return False
-        return _simple(job.rules) or self.assign(job, shape, count)[1] == 0
+        return (_simple(job.rules) and not job.refused) or self.assign(job, shape, count)[1] == 0
 
     def place(self, job: JobDemand, shape: PodShape, count: int, now: float, existing: Mapping[str, int]) -> PlacementDecision:
         """Where ``count`` Pods go, with the verdict on each cluster."""
         self.catch_up()
         fleet = [self._with_room(each, shape) for each in self.candidates.values()]
+        if job.refused:
+            fleet = [replace(each, refusal=each.refusal or job.refused.get(each.name, "")) for each in fleet]
         return place(Demand(job.uid, count, job.rules, existing), fleet, now)
 
     def assign(
@@ -261,11 +263,12 @@ class AdmissionState:
     ) -> tuple[dict[str, int], int]:
         """Where ``count`` Pods go, and how many find no place; in no case to the cluster ``without``."""
         self.catch_up()
-        every = bool(job.rules.spread)  # a full cluster still counts as a domain
+        # a full cluster still counts as a domain, and as the one in which the job's other Pods are
+        every = bool(job.rules.spread or existing)
         fitting = []
         for name in self.eligible(job.rules):
             room = self.rooms.get(name)
-            if name != without and (every or room is None or room.room(shape)):
+            if name != without and name not in job.refused and (every or room is None or room.room(shape)):
                 fitting.append(self._with_room(self.candidates[name], shape))
         return assign(Demand(job.uid, count, job.rules, existing or {}), fitting)
 

@@ -13,6 +13,7 @@ import msgspec
 from raycp.base.keys import GVK
 from raycp.base.owner_marks import MarkKeys
 from raycp.base.tasks import Child, Task
+from raycp.config.declared import ClusterTaint
 
 Verb = Literal["get", "list", "create", "update", "patch", "delete"]
 
@@ -31,7 +32,7 @@ class ClusterInfo:
     server's clock is ahead of ours, negative if behind: times that it has stamped are that much later than ours.
     ``draining``: what runs there for the fleet is to go elsewhere. ``permit``: for how many seconds after it was lost a write of
     ours that is under way may still take effect there (law 6c). ``voided``: when its cache became void for the last time (law 7),
-    Unix time by our clock; 0 where no running shard has seen that.
+    Unix time by our clock; 0 where no running shard has seen that. ``taints``: as the fleet file has them.
     """
 
     name: str
@@ -45,6 +46,7 @@ class ClusterInfo:
     draining: bool = False
     permit: float = 0.0
     voided: float = 0.0
+    taints: tuple[ClusterTaint, ...] = ()
 
 
 class CacheRead(msgspec.Struct, frozen=True):

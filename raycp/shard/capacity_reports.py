@@ -12,7 +12,7 @@ from raycp.config.clusters import ClusterSpec
 from raycp.protocol.plan import Plan
 from raycp.scheduler.capacity_watch import CapacityWatch, encode_summary
 from raycp.scheduling.capacity import CapacitySummary, DeclaredNodes, declared_capacity
-from raycp.scheduling.labels import TaintSpec
+from raycp.scheduling.labels import taints_of
 from raycp.shard.caches import Caches
 from raycp.shard.report import ShardReporter
 
@@ -135,7 +135,7 @@ def declared(spec: ClusterSpec) -> CapacitySummary:
             each.nodes,
             parse_resources(each.allocatable),
             dict(each.labels),
-            tuple(TaintSpec(taint.key, taint.value, taint.effect) for taint in each.taints),
+            taints_of(each.taints),
         )
         for each in spec.capacity
     ]

@@ -227,8 +227,8 @@ def changed_clusters(plan: Plan, before: Plan) -> set[str]:
     """The clusters that have joined or left, or of which the fleet file says something else to reconciles."""
 
     def told(of: Plan) -> dict[str, tuple[object, ...]]:
-        closed = {cluster.name: (cluster.unschedulable, cluster.drain) for cluster in of.fleet.doc.spec.clusters}
-        return {cluster.name: (cluster.role, cluster.labels, closed.get(cluster.name)) for cluster in of.clusters}
+        said = {each.name: (each.unschedulable, each.drain, each.taints) for each in of.fleet.doc.spec.clusters}
+        return {cluster.name: (cluster.role, cluster.labels, said.get(cluster.name)) for cluster in of.clusters}
 
     now, then = told(plan), told(before)
     return {name for name in now.keys() | then.keys() if now.get(name) != then.get(name)}

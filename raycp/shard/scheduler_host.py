@@ -27,7 +27,7 @@ from raycp.scheduler.job_list import JobList
 from raycp.scheduler.queue_report import QueueReport
 from raycp.scheduling import Candidate
 from raycp.scheduling.capacity import CapacitySummary
-from raycp.scheduling.labels import TaintSpec
+from raycp.scheduling.labels import taints_of
 from raycp.shard.caches import Caches
 from raycp.shard.capacity_reports import EVERY, CapacityReports, members_of
 from raycp.shard.events import EventHandler
@@ -183,7 +183,7 @@ class SchedulerHost:
         known = self._members.get(name)
         if known is not None:
             summary, reachable, reason = self._told.get(name, (None, False, "its capacity is not known yet"))
-            self.scheduler.set_cluster(candidate(*known, reachable, reason), summary)
+            self.scheduler.set_cluster(candidate(*known, reachable, reason), summary, heard=name in self._told)
 
 
 def jobs_paused(plan: Plan) -> bool:
@@ -207,5 +207,4 @@ def taken(change: CapacityChanged) -> tuple[CapacitySummary | None, bool, str]:
 def candidate(spec: ClusterSpec, labels: dict[str, str], reachable: bool, reason: str) -> Candidate:
     """A member as placement sees it."""
     refusal = "it is drained" if spec.drain else "it is unschedulable" if spec.unschedulable else ""
-    taints = tuple(TaintSpec(each.key, each.value, each.effect) for each in spec.taints)
-    return Candidate(spec.name, labels, reachable, reason, refusal=refusal, taints=taints)
+    return Candidate(spec.name, labels, reachable, reason, refusal=refusal, taints=taints_of(spec.taints))

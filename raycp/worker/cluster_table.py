@@ -38,6 +38,7 @@ class ClusterTable:
         spec = plan.fleet.doc.spec
         closed = {cluster.name for cluster in spec.clusters if cluster.unschedulable}
         drained = {cluster.name for cluster in spec.clusters if cluster.drain}
+        taints = {cluster.name: tuple(cluster.taints) for cluster in spec.clusters}
         self._planned = [
             ClusterInfo(
                 cluster.name,
@@ -46,6 +47,7 @@ class ClusterTable:
                 free_pods=0 if cluster.name in closed else None,
                 draining=cluster.name in drained,
                 permit=spec.leader.permit,
+                taints=taints.get(cluster.name, ()),
             )
             for cluster in plan.clusters
         ]

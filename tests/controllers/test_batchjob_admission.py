@@ -1,11 +1,12 @@
 """What the scheduler's decision means for a job's Pods: the pure plan, with ``status.admission`` in every state."""
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from raycp.controllers.batchjob.job import Job, JobCluster, JobPlan
+from raycp.controllers.batchjob.job import Job, JobCluster, JobPlan, RefusedCreate
 from raycp.controllers.batchjob.newpod import new_pod
 from raycp.controllers.batchjob.plan import plan
 from raycp.controllers.batchjob.pods import JobPod, pod_name
@@ -28,13 +29,26 @@ class Steps:
         self.now = NOW
         self.events: list[str] = []
         self.hidden: set[str] = set()
+        self.draining: set[str] = set()
+        self.full: set[str] = set()
+        """Clusters that have no node for the Pods."""
+        self.refusing: set[str] = set()
 
     def step(self) -> JobPlan:
         """One reconcile, carried out."""
         self.now += 2.0
-        clusters = [JobCluster(each.name, visible=each.name not in self.hidden) for each in CLUSTERS]
+        clusters = [
+            JobCluster(each.name, visible=each.name not in self.hidden, draining=each.name in self.draining) for each in CLUSTERS
+        ]
         seen = [pod for pod in self.pods.values() if pod.cluster not in self.hidden]
-        made = plan(Job("uid", self.spec, self.status, 1, queue=self.queue), seen, clusters, self.now)
+        job = Job("uid", self.spec, self.status, 1, queue=self.queue)
+        made = plan(job, seen, clusters, self.now)
+        wrong = [each for each in made.creates if each.cluster in self.refusing]
+        no = [RefusedCreate(each.cluster, each.index, "PodsRefused", "no") for each in wrong]
+        if no:
+            taken = [each for each in made.creates if each.cluster not in self.refusing]
+            made = plan(replace(job, status=made.status, refused=tuple(no)), seen, clusters, self.now)
+            made.creates = [*taken, *(each for each in made.creates if each not in taken)]
         self.status = made.status
         self.events += [reason for _, reason, _ in made.events]
         for pod in made.ends:
@@ -42,7 +56,10 @@ class Steps:
         for create in made.creates:
             name = pod_name("j", create.index, create.attempt)
             assert name not in self.pods
-            self.pods[name] = JobPod(create.cluster, name, name, create.index, create.attempt, "Running", True)
+            pod = JobPod(create.cluster, name, name, create.index, create.attempt, "Running", True)
+            if create.cluster in self.full:
+                pod = replace(pod, phase="Pending", ready=False, scheduled=False, unschedulable_since=self.now)
+            self.pods[name] = pod
         return made
 
     def settle(self) -> None:
@@ -135,6 +152,85 @@ def test_what_is_admitted_less_leaves() -> None:
     job.settle()
     assert job.where() == {"a": 1, "b": 3}
     assert job.status["failed"] == 0
+
+
+def test_a_drained_cluster_takes_none_of_what_is_admitted_there_and_says_so_to_the_scheduler() -> None:
+    """When that has decided, Pods leave some at a time; their number is never more than what was admitted."""
+    job = Steps(queue="batch", parallelism=8)
+    job.admit(a=8)
+    job.settle()
+    job.draining = {"a"}
+    job.settle()
+    assert (job.where(), job.status["limits"]) == ({"a": 8}, {"a": 0}), "they run on until there is a place"
+    job.admit(a=2, b=6)
+    numbers = []
+    for _ in range(12):
+        job.step()
+        numbers.append(job.where().get("a", 0))
+        assert sum(job.where().values()) <= 8
+    assert numbers[:4] == [6, 4, 2, 2], "a quarter at a time; the last two have no place"
+    assert job.where() == {"a": 2, "b": 6}
+    assert (job.status["failed"], job.status["active"], job.status["limits"]) == (0, 8, {"a": 0})
+    job.admit(b=8)
+    job.settle()
+    assert (job.where(), "limits" in job.status) == ({"b": 8}, False)
+
+
+def test_a_gang_moves_at_once_unless_it_says_otherwise() -> None:
+    """Part of it is worth nothing."""
+    for placement, left in (({}, 0), ({"maxMoving": 3}, 1)):
+        job = Steps(parallelism=4, gang={}, placement=placement)
+        job.admit(a=4)
+        job.settle()
+        job.draining = {"a"}
+        job.admit(b=4)
+        job.step()
+        assert job.where().get("a", 0) == left
+
+
+def test_what_a_cluster_refuses_is_told_to_the_scheduler_and_no_more_than_that() -> None:
+    job = Steps(queue="batch", parallelism=6, completions=20)
+    job.admit(a=2, b=4)
+    job.refusing = {"b"}
+    job.settle()
+    assert (job.where(), job.status["limits"]) == ({"a": 2}, {"b": 0})
+    assert job.status["clusters"][1]["refusal"]["reason"] == "PodsRefused"
+    job.admit(a=6)
+    job.settle()
+    assert (job.where(), "limits" in job.status) == ({"a": 6}, False)
+    job.admit(a=5, b=1)
+    job.settle()
+    assert job.where() == {"a": 5}
+    assert job.status["limits"] == {"b": 0}
+
+
+def test_a_job_near_its_end_asks_for_no_place_that_it_does_not_need() -> None:
+    job = Steps(queue="batch", parallelism=4, completions=4, completionMode="Indexed")
+    job.admit(a=2, b=2)
+    job.settle()
+    for name, pod in list(job.pods.items()):
+        if pod.cluster == "b":
+            job.pods[name] = replace(pod, phase="Succeeded", ready=False)
+    job.refusing = {"b"}
+    job.settle()
+    assert "limits" not in job.status
+
+
+def test_pods_that_no_node_takes_are_told_to_the_scheduler_and_stay_until_it_has_decided() -> None:
+    job = Steps(queue="batch", parallelism=4)
+    job.full = {"b"}
+    job.admit(a=2, b=2)
+    job.settle()
+    assert "limits" not in job.status, "not before they have waited for a while"
+    job.now += 61
+    job.settle()
+    assert (job.where(), job.status["limits"], job.status["unschedulable"]) == ({"a": 2, "b": 2}, {"b": 0}, 2)
+    assert next(each for each in job.status["clusters"] if each["name"] == "b")["refusal"]["reason"] == "Unschedulable"
+    job.admit(a=2, c=2)
+    job.settle()
+    assert (job.where(), job.status["failed"]) == ({"a": 2, "c": 2}, 0)
+    assert "limits" not in job.status
+    assert "unschedulable" not in job.status
 
 
 def test_an_unreachable_clusters_pods_are_not_given_up() -> None:

@@ -1,5 +1,5 @@
-"""The counting of BatchJob under all that a fleet does to it: crashes, deletions, refusals, full and drained clusters, and clusters
-that are lost and return, in any order."""
+"""The counting of BatchJob under all that a fleet does to it: crashes, deletions, refusals, full, drained and tainted clusters, and
+clusters that are lost and return, in any order."""
 
 import random
 from dataclasses import replace
@@ -12,29 +12,45 @@ from test_batchjob_plan import World, spec, specs
 
 from raycp.controllers.batchjob.cleanup import cleanup
 from raycp.controllers.batchjob.job import Create, Job, JobCluster, RefusedCreate
+from raycp.controllers.batchjob.placementtypes import ClusterToleration
 from raycp.controllers.batchjob.plan import plan
 from raycp.controllers.batchjob.pods import JobPod, pod_name
 from raycp.controllers.batchjob.types import BatchJobSpec
+from raycp.scheduling.labels import TaintSpec, expelling
 from raycp.sdk import conditions
 
 PERMIT = 6.0
+TOLERATION = ClusterToleration(key="t", operator="Exists", effect="NoExecute")
 
 
 class Ground(World):
-    """A fleet whose clusters refuse Pods, have no node for them, and are drained. ``refusing``: reason by cluster."""
+    """A fleet whose clusters refuse Pods, have no node for them, are drained and tainted. ``refusing``: reason by cluster."""
 
     def __init__(self, job_spec: BatchJobSpec, names: tuple[str, ...] = ("a", "b", "c")) -> None:
         super().__init__(job_spec, names)
         self.refusing: dict[str, str] = {}
         self.full: set[str] = set()
         self.draining: set[str] = set()
+        self.taints: dict[str, tuple[TaintSpec, ...]] = {}
         self.replaced: set[tuple[str, str]] = set()
         """Pods in lost clusters whose index was created elsewhere meanwhile."""
 
     def clusters(self) -> list[JobCluster]:
         return [
-            JobCluster(name, visible=name not in self.hidden, draining=name in self.draining, permit=PERMIT) for name in self.names
+            JobCluster(
+                name,
+                visible=name not in self.hidden,
+                draining=name in self.draining,
+                permit=PERMIT,
+                taints=self.taints.get(name, ()),
+            )
+            for name in self.names
         ]
+
+    def expelled(self, name: str) -> bool:
+        """Whether a taint there is not tolerated at all."""
+        found = expelling(self.taints.get(name, ()), self.spec.placement.tolerated)
+        return found is not None and not found[1]
 
     def reconcile(self, rng: random.Random, crash_after: int | None = None) -> None:
         job, seen, left = Job("uid", self.spec, self.status, 1), self.seen(), crash_after
@@ -69,6 +85,7 @@ class Ground(World):
         if key in self.pods:
             return
         assert create.cluster not in self.draining, f"{create} in a cluster that is drained"
+        assert not self.expelled(create.cluster), f"{create} in a cluster with a taint that is not tolerated"
         running = self.in_the_way(create)
         lost = [pod for pod in running if pod.cluster in self.hidden]
         assert not [pod for pod in running if pod not in lost], f"law 1: {create} while {running}"
@@ -105,6 +122,7 @@ class Ground(World):
     def settle(self, rng: random.Random) -> None:
         self.refusing.clear()
         self.draining.clear()
+        self.taints.clear()
         for name in list(self.full):
             self.make_room(name)
         super().settle(rng)
@@ -119,6 +137,7 @@ def hardy(draw: st.DrawFn) -> BatchJobSpec:
         "unreachable_toleration_seconds": draw(st.sampled_from([0, 20])),
         "unschedulable_toleration_seconds": draw(st.sampled_from([1, 60])),
         "max_moving": draw(st.sampled_from([None, 1, 3])),
+        "tolerations": draw(st.sampled_from([[], [TOLERATION], [TOLERATION.model_copy(update={"toleration_seconds": 30})]])),
     }
     return found.model_copy(update={"placement": found.placement.model_copy(update=placement)})
 
@@ -143,8 +162,11 @@ def disturb(world: Ground, rng: random.Random, step: int) -> None:
             world.make_room(name)
         else:
             world.full.add(name)
-    elif step == 9:
+    elif step == 9 and rng.random() < 0.5:
         world.draining ^= {name}
+    elif step == 9:
+        if world.taints.pop(name, None) is None:
+            world.taints[name] = (TaintSpec("t", effect=rng.choice(["NoExecute", "NoExecute", "NoSchedule", "PreferNoSchedule"])),)
     elif key is not None and step == 10:
         world.delete(key)
     elif key is not None:
@@ -174,6 +196,7 @@ def test_every_order_of_loss_refusal_and_return_keeps_the_laws(job_spec: BatchJo
     assert not [pod for pod in world.pods.values() if not pod.ended], "nothing runs on, no Pod is orphaned"
     assert (status.get("active"), status.get("ready")) == (0, 0)
     assert not [entry for entry in status["clusters"] if entry.get("replaced") or entry.get("leaving") or entry.get("lostAt")]
+    assert not [entry for entry in status["clusters"] if entry.get("taintedAt")]
     assert not world.replaced & set(world.pods), "what was replaced is deleted"
 
 
@@ -391,6 +414,79 @@ def test_a_drained_cluster_keeps_its_pods_while_no_other_takes_them() -> None:
     world.draining.add("a")
     run(world, 3)
     assert len(clusters_of(world)) == 2
+
+
+EXECUTE, SCHEDULE = TaintSpec("t", effect="NoExecute"), TaintSpec("t")
+TAINTED: dict[str, Any] = {"parallelism": 2, "completions": 2}
+PACK: dict[str, Any] = {"clusters": ["a", "b"], "strategy": "Pack"}
+
+
+def all_end(world: Ground) -> None:
+    """What was given up is gone."""
+    for key in [key for key, pod in world.pods.items() if pod.given_up]:
+        world.end(key, "Failed")
+
+
+@pytest.mark.parametrize("seconds", [None, 0, 30])
+def test_pods_leave_a_taint_no_execute_when_it_is_no_longer_tolerated(seconds: int | None) -> None:
+    """By the clock of the status: another process goes on with it."""
+    tolerations = [TOLERATION.model_copy(update={"toleration_seconds": seconds})] if seconds is not None else []
+    world = Ground(spec(**TAINTED, placement={**PACK, "maxMoving": 2, "tolerations": tolerations}), ("a", "b"))
+    run(world, 2)
+    world.taints["a"] = (EXECUTE,)
+    run(world)
+    if seconds:
+        assert entry(world, "a")["taintedAt"]
+        world.now += seconds - 1
+        run(world)
+        assert set(clusters_of(world).values()) == {"a"}, "it is tolerated so long"
+        world.now += 2
+    for _ in range(3):
+        run(world)
+        all_end(world)
+    run(world)
+    assert set(clusters_of(world).values()) == {"b"}
+    assert (world.status["failed"], world.status["active"]) == (0, 2)
+    assert any("its taint t:NoExecute is not tolerated" in note for _, reason, note in world.events if reason == "PodsMoved")
+
+
+def test_nothing_new_is_sent_to_a_taint_that_is_tolerated_for_a_time_only() -> None:
+    """It would have to leave again."""
+    tolerations = [TOLERATION.model_copy(update={"toleration_seconds": 3600})]
+    world = Ground(spec(**TAINTED, retryBackoff={"initialSeconds": 0}, placement={**PACK, "tolerations": tolerations}), ("a", "b"))
+    run(world, 2)
+    world.taints["a"] = (EXECUTE,)
+    world.end(("a", "job-0-0"), "Failed")
+    run(world, 2)
+    assert clusters_of(world) == {0: "b", 1: "a"}
+
+
+def test_a_taint_for_ever_tolerated_changes_nothing_and_one_that_goes_starts_no_clock() -> None:
+    world = Ground(spec(**TAINTED, placement={**PACK, "tolerations": [TOLERATION]}), ("a", "b"))
+    run(world, 2)
+    world.taints["a"] = (EXECUTE,)
+    world.now += 1000
+    run(world, 2)
+    assert set(clusters_of(world).values()) == {"a"}
+    assert "taintedAt" not in entry(world, "a")
+    timed = [TOLERATION.model_copy(update={"toleration_seconds": 30})]
+    world.spec = world.spec.model_copy(update={"placement": world.spec.placement.model_copy(update={"tolerations": timed})})
+    run(world)
+    world.taints.clear()
+    run(world)
+    assert "taintedAt" not in entry(world, "a")
+
+
+def test_a_taint_no_schedule_keeps_new_pods_away_and_moves_none() -> None:
+    world = Ground(spec(**TAINTED, retryBackoff={"initialSeconds": 0}, placement=PACK), ("a", "b"))
+    run(world, 2)
+    world.taints["a"] = (SCHEDULE,)
+    world.now += 1000
+    run(world, 2)
+    assert set(clusters_of(world).values()) == {"a"}
+    world.end(("a", "job-1-0"), "Failed")
+    run(world, 2)
+    assert clusters_of(world) == {0: "a", 1: "b"}
 
 
 @pytest.mark.parametrize("why", ["lost", "forgotten", "refuses", "drained"])

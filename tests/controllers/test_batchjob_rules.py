@@ -42,7 +42,41 @@ def success(**rule: Any) -> dict[str, Any]:
     return INDEXED | {"successPolicy": {"rules": [rule]}}
 
 
+def placed(**placement: Any) -> dict[str, Any]:
+    return {"placement": placement}
+
+
+def expression(operator: str, *values: str) -> dict[str, Any]:
+    return {"matchExpressions": [{"key": "zone", "operator": operator, **({"values": list(values)} if values else {})}]}
+
+
+PLACEMENT: dict[str, Any] = {
+    "clusters": ["east-1", "west-1"],
+    "clusterSelector": {"gpu": "a100"},
+    "affinities": [
+        {"name": "near", "labelSelector": {"matchLabels": {"region": "east"}, **expression("In", "a", "b")}},
+        {"name": "far", "clusters": ["west-1"], "labelSelector": expression("DoesNotExist")},
+    ],
+    "preferences": [{"weight": 50, "preference": expression("Exists")}, {"weight": -1, "preference": {"matchLabels": {"a": "b"}}}],
+    "tolerations": [
+        {"operator": "Exists"},
+        {"key": "spot", "value": "true"},
+        {"key": "spot", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 60},
+    ],
+    "topologySpreadConstraints": [
+        {"topologyKey": "zone", "maxSkew": 2},
+        {"topologyKey": "region", "whenUnsatisfiable": "ScheduleAnyway"},
+    ],
+    "cost": {"weight": 20, "label": "price"},
+    "strategy": "Weighted",
+    "weights": {"east-1": 3, "west-1": 0},
+}
+
+
 GOOD: list[dict[str, Any]] = [
+    {"placement": PLACEMENT},
+    placed(),
+    placed(affinities=[{"name": f"g{n}", "clusters": ["a"]} for n in range(16)]),
     {},
     {"parallelism": 0},
     {"completions": 0},
@@ -87,6 +121,35 @@ GOOD: list[dict[str, Any]] = [
 ]
 
 BAD: list[tuple[dict[str, Any], str]] = [
+    (placed(strategy="Random"), "spec.placement.strategy"),
+    (placed(weights={"a": -1}), "spec.placement.weights"),
+    (placed(clusters=["a"] * 1001), "spec.placement.clusters"),
+    (placed(affinities=[{"clusters": ["a"]}]), "spec.placement.affinities[0].name"),
+    (placed(affinities=[{"name": "a"}]), "spec.placement.affinities[0]"),
+    (placed(affinities=[{"name": "a", "clusters": ["a"]}] * 2), "spec.placement.affinities"),
+    (placed(affinities=[{"name": f"g{n}", "clusters": ["a"]} for n in range(17)]), "spec.placement.affinities"),
+    (placed(affinities=[{"name": "a", "labelSelector": expression("In")}]), "spec.placement.affinities[0].labelSelector"),
+    (placed(affinities=[{"name": "a", "labelSelector": expression("Exists", "x")}]), "spec.placement.affinities[0].labelSelector"),
+    (placed(affinities=[{"name": "a", "labelSelector": expression("Like", "x")}]), "spec.placement.affinities[0].labelSelector"),
+    (placed(preferences=[{"weight": 101, "preference": expression("Exists")}]), "spec.placement.preferences[0].weight"),
+    (placed(preferences=[{"weight": 0, "preference": expression("Exists")}]), "spec.placement.preferences[0].weight"),
+    (placed(preferences=[{"weight": 1, "preference": {}}]), "spec.placement.preferences[0].preference"),
+    (placed(preferences=[{"weight": 1, "preference": expression("NotIn")}]), "spec.placement.preferences[0].preference"),
+    (placed(tolerations=[{"value": "x"}]), "spec.placement.tolerations[0].operator"),
+    (placed(tolerations=[{"key": "a", "operator": "Exists", "value": "x"}]), "spec.placement.tolerations[0].value"),
+    (placed(tolerations=[{"key": "a", "tolerationSeconds": 5}]), "spec.placement.tolerations[0].effect"),
+    (placed(tolerations=[{"key": "a", "effect": "NoExecute", "tolerationSeconds": -5}]), "spec.placement.tolerations[0]"),
+    (placed(tolerations=[{"key": "a", "effect": "Never"}]), "spec.placement.tolerations[0].effect"),
+    (placed(topologySpreadConstraints=[{"topologyKey": "rack"}]), "spec.placement.topologySpreadConstraints[0].topologyKey"),
+    (placed(topologySpreadConstraints=[{"topologyKey": "zone", "maxSkew": 0}]), "spec.placement.topologySpreadConstraints[0]"),
+    (placed(topologySpreadConstraints=[{"topologyKey": "zone"}] * 2), "spec.placement.topologySpreadConstraints"),
+    (placed(topologySpreadConstraints=[{"topologyKey": "zone"}], strategy="Single"), "spec.placement.topologySpreadConstraints"),
+    (placed(cost={"weight": 0}), "spec.placement.cost.weight"),
+    (placed(cost={"label": "price"}), "spec.placement.cost.weight"),
+    (
+        {"manualSelector": True, "selector": {"matchExpressions": [{"key": "a", "operator": "In"}]}, "template": labelled(a="b")},
+        "spec.selector.matchExpressions[0].values",
+    ),
     ({"queue": "Not A Name"}, "spec.queue"),
     ({"queue": ""}, "spec.queue"),
     ({"priority": 2_000_000_000}, "spec.priority"),
@@ -221,6 +284,9 @@ UPDATES: list[tuple[dict[str, Any], dict[str, Any], bool, bool]] = [
     ({"parallelism": 3}, {}, True, False),
     ({"parallelism": 3}, {"parallelism": 0}, True, True),
     ({"completions": 3}, {"completions": 3, "parallelism": 3}, True, True),
+    (RUNNING, RUNNING | {"placement": PLACEMENT}, True, True),
+    (RUNNING | {"placement": PLACEMENT}, RUNNING, True, True),
+    (RUNNING, RUNNING | {"dependsOn": [{"job": "other"}]}, True, True),
     (RUNNING, RUNNING | {"template": template(nodeSelector={"a": "b"})}, False, False),
     (SUSPENDED, SUSPENDED | {"template": template(nodeSelector={"a": "b"})}, False, True),
     (SUSPENDED, SUSPENDED | {"template": template(nodeSelector={"a": "b"})}, True, False),

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 import pytest_asyncio
-from inprocess import Led, fleet_doc, led, until
+from inprocess import CLOCK, Led, fleet_doc, led, until
 from sabotage import first_runs_raise
 
 from raycp.base.loop_names import LoopName
@@ -205,8 +205,9 @@ async def test_a_suspended_job_gives_its_quota_to_the_next(fleet: Led) -> None:
 async def test_jobs_wait_for_others_and_a_cycle_is_named(fleet: Led) -> None:
     """Also for jobs that have no queue: they run at once, and count."""
     await submit(fleet, "second", dependsOn=[{"job": "first"}], parallelism=1)
-    await until(lambda: admission(fleet, "second").get("reason") == "DependsOn")
+    await until(lambda: admission(fleet, "second").get("reason") == "DependencyMissing")
     await submit(fleet, "first", parallelism=1, completions=1)
+    await until(lambda: admission(fleet, "second").get("reason") == "DependsOn")
     await until(lambda: sum(pods(fleet, "first").values()) == 1)
     assert "admission" not in status(fleet, "first")
     assert pods(fleet, "second") == {}
@@ -248,20 +249,26 @@ async def test_without_a_queue_nothing_of_the_scheduler_runs(fleet: Led) -> None
 @pytest.mark.wide
 async def test_the_jobs_of_a_lost_cluster_are_queued_again_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     """A gang goes whole and comes first again, as it is the oldest; another job moves the part that is lost; one that waits for the
-    cluster stays."""
-    monkeypatch.setattr("raycp.shard.watched_cluster.UNREACHABLE_AFTER", 0.2)
+    cluster stays.
+
+    The gangs are made in different seconds: a ``creationTimestamp`` has no more, and of one second the uid decides, which is drawn.
+    The permit is long enough for a process that others keep from running for a while: one of 1 s ended again and again under load,
+    and with each the scheduler's term, so that nothing was ever decided to the end."""
+    monkeypatch.setattr("raycp.shard.watched_cluster.UNREACHABLE_AFTER", 0.5)
     rules = {"onUnreachable": "Replace", "unreachableTolerationSeconds": 0}
     async with led() as fleet:
-        await fleet.apply(doc_of("east", "west", leader={"permit": "1s"}, timeout="500ms"))
+        await fleet.apply(doc_of("east", "west", leader={"permit": "4s"}, timeout="2s"))
         await queue(fleet, "batch", 100, namespaces=["default"])
         for name in ("older", "younger"):
             await submit(fleet, name, parallelism=8, completions=8, gang={}, placement=rules)
             await until(lambda name=name: pods(fleet, name) == {"east": 4, "west": 4})  # type: ignore[misc]
+            created = job(fleet, name)["metadata"]["creationTimestamp"]
+            await until(lambda created=created: conditions.time_text(CLOCK.wall()) > created)  # type: ignore[misc]
         await submit(fleet, "moves", parallelism=8, completions=8, placement=rules)
         await until(lambda: pods(fleet, "moves") == {"east": 4, "west": 4})
         await submit(fleet, "waits", parallelism=2, completions=2, placement={"clusters": ["east"]})
         await until(lambda: pods(fleet, "waits") == {"east": 2})
-        for fault in ({"kind": "reset"}, {"kind": "closeWatch", "for": "100ms"}):
+        for fault in ({"kind": "reset"}, {"kind": "closeWatch"}):  # of a watch that is just being opened, too
             fleet.cluster("east").faults.add(FaultSpec.model_validate(fault))
         await until(lambda: admission(fleet, "moves").get("clusters") == {"west": 8})
         await until(lambda: admission(fleet, "older").get("clusters") == {"west": 8}, what="the gang runs in what is left")

@@ -34,6 +34,10 @@ class World:
         self.jobs: dict[str, JobDemand] = {}
         self.records: dict[str, AdmissionRecord] = {}
         self.lost: set[str] = set()
+        self.observed: set[str] = set()
+        """Clusters whose nodes are observed, not declared: Pods that are not seen there take no room for ever."""
+        self.fields: dict[str, dict[str, Any]] = {}
+        """More of each ``Candidate``."""
         self.now = 0.0
         self.decisions: list[AdmissionDecision] = []
         self.restart()
@@ -52,7 +56,9 @@ class World:
         nodes, cpu = self.clusters[name]
         labels = {"zone": f"z-{name[-1]}"}
         capacity = declared_capacity(name, [DeclaredNodes(nodes, {CPU: cpu, "pods": 110})])
-        self.admission.set_cluster(Candidate(name, labels, name not in self.lost, "it is silent"), capacity, self.now)
+        capacity.declared = name not in self.observed
+        candidate = Candidate(name, labels, name not in self.lost, "it is silent", **self.fields.get(name, {}))
+        self.admission.set_cluster(candidate, capacity, self.now)
 
     def submit(self, demand: JobDemand) -> None:
         self.jobs[demand.uid] = demand

@@ -292,13 +292,64 @@ def test_jobs_wait_for_those_that_they_depend_on() -> None:
     assert w.decide() == []
     found = w.admission.explain("b", 0.0)
     assert found is not None
-    assert found.message == "waits for job ns/a, which does not exist: Complete"
+    assert found.reason == "DependencyMissing"
+    assert found.message.startswith("waits for job ns/a (Complete), which does not exist")
     w.submit(job("a"))
     assert [each.uid for each in w.decide()] == ["a"]
     w.admission.pods("a", 1, w.now)
     assert [each.uid for each in w.decide()] == ["s"]
     w.end("a", "Failed")
     assert (w.decide(), why(w, "b")) == ([], "DependencyFailed")
+
+
+@pytest.mark.parametrize("first", ["older", "younger"])
+def test_gangs_that_a_lost_cluster_sent_back_run_in_order_whichever_is_gone_first(first: str) -> None:
+    """The younger one is head of the queue for a moment, and room is kept for it: not any more when the older is back."""
+    w = World([queue("q", 100)], {"c-a": (4, 4), "c-b": (2, 8)})
+    for at, name in enumerate(("older", "younger", "moves")):
+        w.submit(job(name, 8, queue="q", created=float(at), min_available=0 if name == "moves" else 8))
+        w.decide()
+    w.lost.add("c-a")
+    w.tell("c-a")
+    w.admission.cluster_lost("c-a", w.now)
+    w.decide()
+    assert w.names("Evicting") == ["older", "younger"]
+    for uid in sorted(w.names("Evicting"), key=lambda each: each != first):
+        w.gone(uid)
+        w.decide()
+    assert w.records["older"].clusters == {"c-b": 8}
+    assert w.waiting == ["younger"]
+
+
+def test_room_that_was_kept_for_a_job_is_free_for_other_queues_when_it_is_deleted() -> None:
+    w = World([queue("a", 100), queue("b", 100)], {"c-1": (1, 8)})
+    w.submit(job("runs", 5, queue="a"))
+    w.decide()
+    w.submit(job("large", 8, queue="a", created=1.0))
+    w.decide()
+    w.submit(job("small", 3, queue="b", created=2.0))
+    assert (w.decide(), why(w, "small")) == ([], "NoRoom"), "the rest is kept for the large one"
+    w.end("large", "Deleted")
+    assert [each.uid for each in w.decide()] == ["small"]
+
+
+def test_a_preempted_job_does_not_wait_again_for_what_was_fulfilled_and_is_deleted() -> None:
+    """Nor does it for another scheduler, which knows the records alone."""
+    w = World([queue("q", 4)], {"c-1": (1, 9)})
+    w.submit(job("a"))
+    w.submit(job("b", 4, queue="q", depends_on=(Dependency("a"),)))
+    w.decide()
+    w.end("a")
+    w.admission.finish("a", "Deleted", w.now)
+    assert [each.uid for each in w.decide()] == ["b"]
+    assert w.records["b"].fulfilled == ("a/Complete",)
+    w.submit(job("urgent", 4, queue="q", priority=5))
+    assert [(each.kind, each.uid) for each in w.decide()] == [("Preempt", "b")]
+    w.gone("b")
+    w.decide()
+    w.end("urgent")
+    w.restart()
+    assert [(each.kind, each.uid) for each in w.decide()] == [("Admit", "b")]
 
 
 def test_a_cycle_is_refused_by_name_and_ends_when_one_is_deleted() -> None:

@@ -84,7 +84,7 @@ def test_spread_constraints_keep_the_skew_and_leave_out_what_has_no_domain() -> 
 
 def test_price_and_data_as_weights() -> None:
     assert put(1, cost_weight=50, strategy="Pack").assigned == {"e2": 1}
-    near = (Preference(60, LabelRequirement("data/imagenet", "Exists")),)
+    near = (Preference(60, (LabelRequirement("data/imagenet", "Exists"),)),)
     decision = put(1, cost_weight=50, strategy="Pack", preferences=near)
     assert decision.assigned == {"e1": 1}
     scores = {each.cluster: each.score for each in decision.verdicts}

@@ -1,16 +1,17 @@
 """``BatchJob`` (``batch.raycp.io/v1alpha1``): a Kubernetes Job whose Pods are spread over the members of a fleet.
 
-The path of a job: ``types`` is the schema of its spec, with ``podtemplate``, ``statustypes`` and the CRD made of them;
+The path of a job: ``types`` is the schema of its spec, with ``podtemplate``, ``placementtypes``, ``labelselector``, ``statustypes``
+and the CRD made of them;
 ``validation`` and ``immutability`` have the rules beyond types, in the form of the server and of the controller, and ``specs``
 reads a spec by them; ``reconcile`` collects the observed state; ``plan`` decides, as a pure function from a ``job`` to a
 ``JobPlan``. Its parts work on one ``step``: ``repairs`` makes sense of damaged times; ``ends``, ``verdict``, ``creations`` and
-``report`` count, judge, place and describe; ``refusals``, ``absence`` and ``moves`` know the clusters that refuse the job's
-Pods, are lost, or are to be left, and ``obstacles`` says so in conditions; ``admission`` (with ``podadmission`` and
-``admissiontypes``) keeps them to what the scheduler has decided. They use ``pods`` (a Pod's state, with its ``troubles``),
-``policy`` (what a failure means), ``record`` and ``cluster_record`` (what the status remembers, with sets of ``indexes``) and
-``raycp.scheduling``. ``reconcile`` writes the status first and then has the plan carried out by ``execution``, with ``newpod``;
-``cleanup`` deletes or releases the Pods of a deleted job, ``invalidity`` ends those of one whose spec can't be read. ``sweeper``
-is a second controller: it removes Pods of ``dead_jobs``.
+``report`` count, judge, place and describe; ``refusals``, ``absence``, ``taints`` and ``moves`` know the clusters that refuse the
+job's Pods, are lost, or are to be left, and ``obstacles`` says so in conditions; ``admission`` (with ``podadmission`` and
+``admissiontypes``) keeps them to what the scheduler has decided, and ``limits`` tells it what can't be so. They use ``pods`` (a
+Pod's state, with its ``troubles``), ``policy`` (what a failure means), ``record`` and ``cluster_record`` (what the status
+remembers, with sets of ``indexes``) and ``raycp.scheduling``. ``reconcile`` writes the status first and then has the plan carried
+out by ``execution``, with ``newpod``; ``cleanup`` deletes or releases the Pods of a deleted job, ``invalidity`` ends those of one
+whose spec can't be read. ``sweeper`` is a second controller: it removes Pods of ``dead_jobs``.
 
 The laws, held by tests:
 

@@ -2,8 +2,8 @@
 
 1. A job that needs the scheduler has no Pod before its admission, and none outside of it: in each cluster at most as many as were
    admitted there.
-2. Where that becomes less, Pods leave as from a drained cluster: given up, which is no failure, and started anew where there is
-   admitted room. Where it becomes nothing (preemption), the job is held as if it were suspended.
+2. Where that becomes less, Pods leave as from a drained cluster: given up, some at a time, which is no failure, and started anew
+   where there is admitted room. Where it becomes nothing (preemption), the job is held as if it were suspended.
 3. A job that had started before its namespace got a queue runs on: the scheduler admits it as it stands.
 """
 
@@ -36,7 +36,7 @@ def rules_within(step: JobStep, rules: Rules) -> Rules:
     """The job's own rules; those of an admitted job have been applied by the scheduler."""
     if not step.admission.needed:
         return rules
-    return Rules("Pack", clusters=tuple(step.admission.clusters))
+    return Rules("Pack", clusters=tuple(step.admission.clusters), tolerations=rules.tolerations)
 
 
 def leave_unadmitted(step: JobStep) -> None:
@@ -48,14 +48,28 @@ def leave_unadmitted(step: JobStep) -> None:
     over = {name: count - admission.clusters.get(name, 0) for name, count in assigned.items() if step.visible(name)}
     if not any(count > 0 for count in over.values()):
         return
-    ready = {pod.index: 2 if pod.ready else 1 for pod in step.live}
-    for index, name in sorted(record.assigned.items(), key=lambda item: (ready.get(item[0], 0), -item[0])):
-        if over.get(name, 0) > 0:
-            over[name] -= 1
-            record.tally(name).standing.leaving.add(index)
+    pods = {pod.index: pod for pod in step.live}
+    bound = step.may_move()
+
+    def worth(index: int) -> int:
+        pod = pods.get(index)
+        return 0 if pod is None else 1 + (pod.phase == "Running") + 2 * pod.ready
+
+    for index, name in sorted(record.assigned.items(), key=lambda item: (worth(item[0]), -item[0])):
+        leaving = record.tally(name).standing.leaving
+        if over.get(name, 0) <= 0:
+            continue
+        over[name] -= 1
+        if index in leaving:
+            continue
+        if worth(index) > 1:
+            bound -= 1
+            if bound < 0:
+                continue  # an end of one of those that leave wakes the job
+        leaving.add(index)
+        step.wakes.append(step.now + _SETTLES)
     step.out.ends += [pod for pod in step.live if step.leaves(pod)]
     step.live = [pod for pod in step.live if not step.leaves(pod)]
-    step.wakes.append(step.now + _SETTLES)
 
 
 def describe_admission(step: JobStep) -> None:

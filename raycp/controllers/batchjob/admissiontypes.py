@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from raycp.controllers.batchjob.placementtypes import Topology
+
 JobName = Annotated[str, Field(min_length=1, max_length=63, pattern="^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
 PRIORITY_LIMIT = 1_000_000_000
 """As a PriorityClass of users (API doc, PriorityClass)."""
@@ -23,7 +25,7 @@ class Gang(_Model):
     min_available: int | None = Field(
         default=None, ge=1, le=100_000, description="Pods that start together, or none does; parallelism if not given."
     )
-    topology: Literal["Any", "SameZone", "SameCluster"] = Field(
+    topology: Topology = Field(
         default="Any", description="SameCluster: all Pods in one cluster. SameZone: in clusters of one zone. Any: anywhere."
     )
     timeout_seconds: int = Field(
@@ -61,3 +63,6 @@ class AdmissionStatus(_Model):
     not_before: str | None = Field(default=None, description="It is not admitted again before that time.")
     reason: str = Field(default="", description="Why, in one word.")
     message: str = Field(default="", description="Why, in a sentence.")
+    fulfilled: list[str] = Field(
+        default_factory=list, description="What it depends on and was seen, as job/condition; it counts when that job is deleted."
+    )

@@ -58,12 +58,14 @@ class PodRefusal:
 class Standing:
     """``lost_at``: Unix time (whole seconds) since which the cluster, in which indexes run, is unreachable. ``leaving``: indexes
     assigned to it whose Pods are given up, to run elsewhere. ``replaced``: indexes that run elsewhere by now, as a later attempt,
-    whose Pods here may exist still."""
+    whose Pods here may exist still. ``tainted_at``: Unix time (whole seconds) since which it has a taint ``NoExecute`` that the job
+    tolerates for a time, or not at all."""
 
     refusal: PodRefusal | None = None
     lost_at: float | None = None
     leaving: set[int] = field(default_factory=set)
     replaced: set[int] = field(default_factory=set)
+    tainted_at: float | None = None
 
     @classmethod
     def read(cls, entry: Mapping[str, Any]) -> "Standing":
@@ -73,6 +75,7 @@ class Standing:
             conditions.parse_time(entry.get("lostAt")),
             _few(entry.get("leaving")),
             _few(entry.get("replaced")),
+            conditions.parse_time(entry.get("taintedAt")),
         )
 
     def write(self) -> dict[str, Any]:
@@ -82,6 +85,8 @@ class Standing:
             entry["refusal"] = self.refusal.write()
         if self.lost_at is not None:
             entry["lostAt"] = conditions.time_text(self.lost_at)
+        if self.tainted_at is not None:
+            entry["taintedAt"] = conditions.time_text(self.tainted_at)
         if self.leaving:
             entry["leaving"] = str(IndexSet(self.leaving))
         if self.replaced:

@@ -6,7 +6,7 @@ from raycp.base.tasks import CAPACITY
 from raycp.controllers.batchjob.admission import room_in, rules_within
 from raycp.controllers.batchjob.job import Create, JobCluster
 from raycp.controllers.batchjob.refusals import standing_refusal, tried
-from raycp.controllers.batchjob.step import JobStep, candidate_of, rules_of
+from raycp.controllers.batchjob.step import JobStep, candidate_of
 from raycp.scheduling import Candidate, Demand, place
 
 _SETTLES = 1.0
@@ -67,7 +67,7 @@ def _place(step: JobStep, homeless: list[int]) -> None:
         return
     record = step.record
     load = step.load()
-    rules = rules_within(step, rules_of(step.spec.placement))
+    rules = rules_within(step, step.rules)
     demand = Demand(step.job.uid, len(homeless), rules, load, frozenset(step.used()))
     found = [room_in(step, _candidate(step, cluster), load) for cluster in step.clusters.values()]
     decision = place(demand, [candidate for candidate in found if candidate is not None], step.now)
@@ -76,7 +76,8 @@ def _place(step: JobStep, homeless: list[int]) -> None:
         for _ in range(count):
             record.assigned[index := next(left)] = cluster
             tried(step, cluster, index)
-    step.unplaced = decision.reason
+    step.unplaced, step.short = decision.reason, decision.unplaced
+    step.closed = {each.cluster for each in decision.verdicts if not each.fits or each.reason == "Full"}
     if decision.unplaced:
         step.out.waiting = CAPACITY
         step.poll()
@@ -89,8 +90,8 @@ def _candidate(step: JobStep, cluster: JobCluster) -> Candidate:
     found = candidate_of(cluster)
     tally = step.record.clusters.get(cluster.name)
     verdict = tally.standing.refusal if tally is not None else None
-    if cluster.draining:
-        return replace(found, refusal="it is drained")
+    if (why := step.vacated.get(cluster.name)) is not None:
+        return replace(found, refusal=why)
     if verdict is None:
         return found
     if standing_refusal(step, cluster.name) is not None:
@@ -99,11 +100,10 @@ def _candidate(step: JobStep, cluster: JobCluster) -> Candidate:
 
 
 def _leaves_unborn(step: JobStep, index: int) -> bool:
-    """Whether the index is assigned to a cluster that is drained: it is not created there. That it leaves is recorded first, as for
-    a Pod: a creation by a process that has died since may still take effect."""
+    """Whether the index is assigned to a cluster that is to be left: it is not created there. That it leaves is recorded first, as
+    for a Pod: a creation by a process that has died since may still take effect."""
     name = step.record.assigned.get(index)
-    cluster = step.clusters.get(name) if name is not None else None
-    if name is None or cluster is None or not cluster.draining:
+    if name is None or name not in step.vacated:
         return False
     step.record.tally(name).standing.leaving.add(index)
     step.wakes.append(step.now + _SETTLES)

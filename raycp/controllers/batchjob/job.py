@@ -6,6 +6,7 @@ from typing import Any
 
 from raycp.controllers.batchjob.pods import JobPod
 from raycp.controllers.batchjob.types import BatchJobSpec
+from raycp.scheduling.labels import TaintSpec
 
 POLL = 15.0
 """Seconds until a job that waits for a cluster is checked again: no event of the job reports that a cluster is back."""
@@ -70,6 +71,7 @@ class JobCluster:
     free_pods: int | None = None
     draining: bool = False
     permit: float = 0.0
+    taints: tuple[TaintSpec, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,5 @@
-"""Pods that leave a cluster although they could stay: it is drained, or its scheduler finds no node for them for too long.
+"""Pods that leave a cluster although they could stay: it is to be left (``taints``), or its scheduler finds no node for them for
+too long.
 
 1. A Pod moves only where another cluster takes it, by the same ``place`` that placed it. Else it stays, and is tried again when
    a cluster joins, returns or changes its labels, and every ``job.POLL`` seconds.
@@ -15,7 +16,7 @@ from raycp.controllers.batchjob.admission import leave_unadmitted, room_in, rule
 from raycp.controllers.batchjob.job import UNSCHEDULABLE, JobCluster
 from raycp.controllers.batchjob.pods import JobPod
 from raycp.controllers.batchjob.refusals import refuse, standing_refusal
-from raycp.controllers.batchjob.step import JobStep, candidate_of, rules_of
+from raycp.controllers.batchjob.step import JobStep, candidate_of
 from raycp.scheduling import Demand, place
 
 
@@ -39,7 +40,7 @@ def leave(step: JobStep) -> None:
         return
     leave_unadmitted(step)
     _leave_full(step)
-    _leave_drained(step)
+    _leave_vacated(step)
 
 
 def _leave_full(step: JobStep) -> None:
@@ -61,28 +62,27 @@ def _leave_full(step: JobStep) -> None:
     if len(going) < len(stuck):
         names = ", ".join(f"{name}: {words.get(name) or 'they stay pending'}" for name in sorted(full))
         step.stuck = f"no node takes {len(stuck) - len(going)} Pods, and no other cluster does ({names})"
-    for name in sorted({pod.cluster for pod in going}):
+    step.unscheduled = Counter(pod.cluster for pod in stuck) - Counter(pod.cluster for pod in going)
+    refusing = {pod.cluster for pod in going}
+    if step.admission.needed:  # the scheduler may know a better place
+        refusing |= {name for name in full if standing_refusal(step, name) is None}
+    for name in sorted(refusing):
         message = f"cluster {name} has no node for Pods of the job: {words.get(name) or 'they stay pending'}"
         refuse(step, name, UNSCHEDULABLE, message, first=float(toleration))
     _give_up(step, going, "no node takes them")
 
 
-def _leave_drained(step: JobStep) -> None:
-    """Pods in clusters that are drained, some at a time."""
-    drained = [pod for pod in step.live if _drains(step, pod.cluster)]
-    if not drained:
+def _leave_vacated(step: JobStep) -> None:
+    """Pods in clusters that are to be left, some at a time."""
+    going = [pod for pod in step.live if pod.cluster in step.vacated]
+    if not going:
         return
-    bound = step.spec.placement.max_moving or max(1, step.spec.at_once // 4)
-    bound -= sum(len(tally.standing.leaving) for tally in step.record.clusters.values())
+    bound = step.may_move()
     if bound <= 0:
         return  # an end of one of them wakes the job
-    unfit = sorted(drained, key=lambda pod: (pod.ready, pod.phase == "Running", pod.index))
-    _give_up(step, _with_a_place(step, unfit[:bound], lambda cluster: False), "the cluster is drained")
-
-
-def _drains(step: JobStep, name: str) -> bool:
-    cluster = step.clusters.get(name)
-    return cluster is not None and cluster.draining
+    unfit = sorted(going, key=lambda pod: (pod.ready, pod.phase == "Running", pod.index))
+    why = "; ".join(sorted({f"{pod.cluster}: {step.vacated[pod.cluster]}" for pod in unfit[:bound]}))
+    _give_up(step, _with_a_place(step, unfit[:bound], lambda cluster: False), why)
 
 
 def _with_a_place(step: JobStep, pods: list[JobPod], full: Callable[[JobCluster], bool]) -> list[JobPod]:
@@ -96,17 +96,25 @@ def _with_a_place(step: JobStep, pods: list[JobPod], full: Callable[[JobCluster]
     others = [
         candidate
         for cluster in step.clusters.values()
-        if not (cluster.draining or full(cluster) or standing_refusal(step, cluster.name))
+        if not (cluster.name in step.vacated or full(cluster) or standing_refusal(step, cluster.name))
         and (candidate := room_in(step, candidate_of(cluster), existing)) is not None
     ]
-    demand = Demand(step.job.uid, len(pods), rules_within(step, rules_of(step.spec.placement)), existing, frozenset(stays))
-    room = len(pods) - place(demand, others, step.now).unplaced
+    count = len(pods) + _homeless(step)
+    demand = Demand(step.job.uid, count, rules_within(step, step.rules), existing, frozenset(stays))
+    room = max(0, len(pods) - place(demand, others, step.now).unplaced)
     if room < len(pods):
         step.out.waiting = step.out.waiting or CAPACITY
         step.poll()
         untils = [tally.standing.refusal.until for tally in record.clusters.values() if tally.standing.refusal is not None]
         step.wakes += [until for until in untils if until > step.now]
     return pods[:room]
+
+
+def _homeless(step: JobStep) -> int:
+    """Pods that are wanted and have no place, or lose it: they come before those that have one."""
+    most, record = step.admission.most, step.record
+    wanted = min(step.spec.at_once if most is None else most, step.spec.size - len(record.completed.union(record.failed_indexes)))
+    return max(0, wanted - len(step.live) - len(step.hidden()))
 
 
 def _give_up(step: JobStep, pods: Iterable[JobPod], why: str) -> None:

@@ -21,6 +21,7 @@ from raycp.controllers.batchjob.specs import InvalidSpec, read_spec
 from raycp.controllers.batchjob.types import FINALIZER, FORGET, GROUP, JOB_CONTROLLER, KIND, MANAGED_BY, ORPHANED, VERSION, crd
 from raycp.controllers.queues.types import queue_crd
 from raycp.kube.errors import KubeError
+from raycp.scheduling.labels import taints_of
 from raycp.sdk import conditions
 from raycp.sdk.context import Context
 from raycp.sdk.controller import controller, owned
@@ -160,6 +161,7 @@ def _clusters(ctx: Context) -> list[JobCluster]:
             info.free_pods,
             info.draining,
             info.permit,
+            taints_of(info.taints),
         )
         for info in ctx.members
     ]

@@ -15,8 +15,9 @@ from raycp.controllers.batchjob.cluster_record import PodRefusal, whole
 from raycp.controllers.batchjob.job import NAME_TAKEN, PODS_REFUSED, TEMPLATE_REFUSED
 from raycp.controllers.batchjob.step import JobStep
 from raycp.kube.errors import ApiError
+from raycp.scheduling.eviction import REFUSED, REFUSED_LONGEST
 
-FIRST, LONGEST = 10.0, 300.0
+FIRST, LONGEST = REFUSED, REFUSED_LONGEST
 """Seconds without new Pods after the first refusal, and at most."""
 
 _TEMPLATE = frozenset({400, 413, 422})

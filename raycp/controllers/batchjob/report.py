@@ -5,6 +5,7 @@ from typing import Any
 
 from raycp.base.tasks import CLUSTER
 from raycp.controllers.batchjob.admission import describe_admission
+from raycp.controllers.batchjob.limits import limits
 from raycp.controllers.batchjob.obstacles import placement, released, waits_for
 from raycp.controllers.batchjob.record import Tally
 from raycp.controllers.batchjob.step import JobStep
@@ -43,6 +44,7 @@ def describe(step: JobStep) -> None:
         indexed=step.spec.indexed,
         limited=step.spec.backoff_limit_per_index is not None,
     )
+    status |= limits(step)
     if (decision := step.job.status.get("admission")) is not None:
         status["admission"] = decision  # the scheduler's
     out.status = _for_people(step, status)

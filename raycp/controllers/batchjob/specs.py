@@ -6,6 +6,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from raycp.controllers.batchjob.immutability import IMMUTABLE, name_problem, same_template
+from raycp.controllers.batchjob.labelselector import expressions_of
+from raycp.controllers.batchjob.placementtypes import parts_of
 from raycp.controllers.batchjob.types import BatchJobSpec
 from raycp.controllers.batchjob.validation import (
     EXIT_RULES,
@@ -61,6 +63,8 @@ def _broken(spec: BatchJobSpec) -> Iterator[str]:
         yield from _of(FAILURE_RULES, rule, f"spec.podFailurePolicy.rules[{at}]")
         if rule.on_exit_codes is not None:
             yield from _of(EXIT_RULES, rule.on_exit_codes, f"spec.podFailurePolicy.rules[{at}].onExitCodes")
+    for rules, value, path in [*expressions_of(spec.selector, "spec.selector"), *parts_of(spec.placement, "spec.placement")]:
+        yield from _of(rules, value, path)
     for at, success in enumerate(spec.success_policy.rules if spec.success_policy else ()):
         yield from _of(SUCCESS_RULES, success, f"spec.successPolicy.rules[{at}]")
 

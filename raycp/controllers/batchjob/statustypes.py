@@ -36,6 +36,9 @@ class ClusterStatus(_Model):
     message: str = Field(default="", description="Why it is not reachable.")
     refusal: RefusalStatus | None = None
     lost_at: str | None = Field(default=None, description="Since when it is unreachable, while indexes are assigned here.")
+    tainted_at: str | None = Field(
+        default=None, description="Since when it has a taint NoExecute that the job tolerates for a time only, or not at all."
+    )
     leaving: str = Field(default="", description="Assigned indexes whose Pods here are given up, to run elsewhere.")
     replaced: str = Field(default="", description="Indexes that run elsewhere by now, and whose Pods here may exist still.")
 
@@ -80,6 +83,12 @@ class BatchJobStatus(_Model):
     backoff: BackoffStatus | None = None
     clusters: list[ClusterStatus] = Field(default_factory=list, description="What each member does for the job.")
     admission: AdmissionStatus | None = None
+    limits: dict[str, int] = Field(
+        default_factory=dict,
+        description="Clusters that can't have as many of its Pods as are admitted there, and how many they can: the rest is placed"
+        " elsewhere.",
+    )
+    unschedulable: int = Field(default=0, description="Of an admitted job: Pods that no node takes for too long.")
     phase: str = Field(
         default="", description="For people: Queued, Pending, Running, Suspended, Completing, Failing, Complete or Failed."
     )

@@ -2,12 +2,13 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from functools import cached_property
 
 from raycp.controllers.batchjob.job import POLL, Job, JobCluster, JobPlan
+from raycp.controllers.batchjob.placementtypes import rules_of
 from raycp.controllers.batchjob.podadmission import admission_of
 from raycp.controllers.batchjob.pods import JobPod
 from raycp.controllers.batchjob.record import JobRecord
-from raycp.controllers.batchjob.types import Placement
 from raycp.scheduling import Candidate, Rules, allowed
 from raycp.sdk import conditions
 
@@ -37,8 +38,20 @@ class JobStep:
         self.unplaced = ""
         """Why Pods have no cluster, a sentence; ``stuck``: why some have one and no node, and no better place."""
         self.stuck = ""
+        self.vacated = {cluster.name: "it is drained" for cluster in self.clusters.values() if cluster.draining}
+        """Clusters that the job's Pods are to leave, and why."""
+        self.short = 0
+        """Pods that have no cluster, and ``closed``: the clusters that took none of them, whatever their room."""
+        self.closed: set[str] = set()
+        self.unscheduled: Counter[str] = Counter()
+        """Pods that no node takes, and that have no better place, by cluster."""
         self.admission = admission_of(job)
         self.finished = self.record.true("Complete") or self.record.true("Failed")
+
+    @cached_property
+    def rules(self) -> Rules:
+        """Its ``placement``."""
+        return rules_of(self.spec.placement)
 
     def poll(self) -> None:
         """Wait for a cluster: no event of the job reports that one is back."""
@@ -71,7 +84,7 @@ class JobStep:
         """Clusters that have run Pods of the job, or will: not those that it has to leave, or has left."""
         record = self.record
         runs = {cluster for index, cluster in record.assigned.items() if index not in record.tally(cluster).standing.leaving}
-        left = {name for name, cluster in self.clusters.items() if cluster.draining}
+        left = set(self.vacated)
         touched = set(runs)
         for name, tally in record.clusters.items():
             if tally.succeeded or tally.failed:
@@ -82,14 +95,18 @@ class JobStep:
         return touched - left
 
     def load(self) -> Counter[str]:
-        """Unfinished indexes by the cluster that they are assigned to, without those of clusters that are drained."""
-        drained = {name for name, cluster in self.clusters.items() if cluster.draining}
-        return Counter(cluster for cluster in self.record.assigned.values() if cluster not in drained)
+        """Unfinished indexes by the cluster that they are assigned to, without those of clusters that are to be left."""
+        return Counter(cluster for cluster in self.record.assigned.values() if cluster not in self.vacated)
 
     def eligible(self) -> list[str]:
         """The clusters in which the job may run, reachable or not, by their names."""
-        rules = rules_of(self.spec.placement)
-        return sorted(name for name, cluster in self.clusters.items() if allowed(candidate_of(cluster), rules))
+        return sorted(name for name, cluster in self.clusters.items() if allowed(candidate_of(cluster), self.rules))
+
+    def may_move(self) -> int:
+        """How many more running Pods may leave their cluster now (``placement.maxMoving``)."""
+        usual = self.spec.at_once if self.spec.gang is not None else self.spec.at_once // 4
+        bound = self.spec.placement.max_moving or max(1, usual)
+        return bound - sum(len(tally.standing.leaving) for tally in self.record.clusters.values())
 
     def leaves(self, pod: JobPod) -> bool:
         """Whether it is given up, to run elsewhere."""
@@ -117,18 +134,6 @@ class JobStep:
         )
 
 
-def rules_of(placement: Placement) -> Rules:
-    """The job's ``placement`` as placement rules."""
-    return Rules(
-        strategy=placement.strategy,
-        clusters=tuple(placement.clusters),
-        selector=placement.cluster_selector,
-        max_clusters=placement.max_clusters,
-        max_per_cluster=placement.max_pods_per_cluster,
-        weights=placement.weights,
-    )
-
-
 def candidate_of(cluster: JobCluster) -> Candidate:
     """The cluster as placement sees it."""
-    return Candidate(cluster.name, cluster.labels, cluster.visible, cluster.reason, cluster.free_pods)
+    return Candidate(cluster.name, cluster.labels, cluster.visible, cluster.reason, cluster.free_pods, taints=cluster.taints)

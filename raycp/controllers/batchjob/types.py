@@ -12,6 +12,8 @@ from pydantic.alias_generators import to_camel
 
 from raycp.controllers.batchjob.admissiontypes import PRIORITY_LIMIT, Gang, JobDependency
 from raycp.controllers.batchjob.immutability import IMMUTABLE, ROOT_RULES
+from raycp.controllers.batchjob.labelselector import LabelSelector
+from raycp.controllers.batchjob.placementtypes import Placement
 from raycp.controllers.batchjob.podtemplate import LabelValue, PodTemplate
 from raycp.controllers.batchjob.statustypes import BatchJobStatus
 from raycp.controllers.batchjob.validation import (
@@ -114,59 +116,11 @@ class SuccessPolicy(_Model):
     rules: list[SuccessRule] = Field(min_length=1, max_length=20, description="The first rule that is met ends the job.")
 
 
-class SelectorRequirement(_Model):
-    """One requirement on a label."""
-
-    key: str = Field(max_length=317, description="The label.")
-    operator: Literal["In", "NotIn", "Exists", "DoesNotExist"] = Field(description="How the label relates to the values.")
-    values: list[LabelValue] | None = Field(default=None, max_length=64, description="For In and NotIn.")
-
-
-class LabelSelector(_Model):
-    """Labels that the Pods have; for manualSelector only."""
-
-    match_labels: dict[str, LabelValue] | None = Field(default=None, max_length=64, description="Labels and their values.")
-    match_expressions: list[SelectorRequirement] | None = Field(default=None, max_length=64, description="All must hold.")
-
-
 class RetryBackoff(_Model):
     """The wait before a failed Pod is replaced, in seconds: initial × 2ⁿ⁻¹ after the n-th failure in a row, at most max."""
 
     initial_seconds: float = Field(default=10, ge=0, le=_INT32, description="The wait after the first failure.")
     max_seconds: float = Field(default=600, ge=0, le=_INT32, description="The longest wait.")
-
-
-class Placement(_Model):
-    """Which member clusters run the Pods, and how many of them."""
-
-    clusters: list[str] = Field(default_factory=list, description="Names, in order of preference; empty: all members.")
-    cluster_selector: dict[str, str] = Field(default_factory=dict, description="Labels that a cluster must have.")
-    strategy: Literal["Spread", "Pack", "Single"] = Field(
-        default="Spread", description="Spread: evenly, by weight. Pack: fill one cluster before the next. Single: one cluster only."
-    )
-    max_clusters: int | None = Field(default=None, ge=1, description="The most clusters that run Pods of the job.")
-    max_pods_per_cluster: int | None = Field(default=None, ge=1, description="The most unfinished Pods in one cluster.")
-    weights: dict[str, int] = Field(default_factory=dict, description="Share per cluster; 1 if not named, 0 excludes.")
-
-    # when a cluster is lost, drained, or has no node for the Pods
-    on_unreachable: Literal["Wait", "Replace"] = Field(
-        default="Wait", description="Wait: Pods in an unreachable cluster are assumed to run. Replace: they run anew elsewhere."
-    )
-    unreachable_toleration_seconds: int = Field(
-        default=300,
-        ge=0,
-        le=_INT32,
-        description="With Replace: how long a cluster may be unreachable before its Pods are replaced.",
-    )
-    unschedulable_toleration_seconds: int = Field(
-        default=60,
-        ge=1,
-        le=_INT32,
-        description="How long Pods may find no node in a cluster before they move to another that takes them.",
-    )
-    max_moving: int | None = Field(
-        default=None, ge=1, description="Most Pods that leave a drained cluster at a time; by default a quarter of parallelism."
-    )
 
 
 _Count = Annotated[int, Field(ge=0, le=_INT32)]
@@ -213,7 +167,7 @@ class BatchJobSpec(_Model):
         default=None, description="Seconds after its end when the job is deleted. Never, if not given."
     )
     suspend: bool = Field(default=False, description="Deletes the running Pods, which is no failure, and starts none.")
-    selector: LabelSelector | None = None
+    selector: LabelSelector | None = Field(default=None, description="Labels that the Pods have; for manualSelector only.")
     manual_selector: bool | None = Field(
         default=None,
         description="Allows a selector of your own, which the template's labels must match. The job counts the Pods that it made"
