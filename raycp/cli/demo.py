@@ -1,4 +1,5 @@
-"""``raycp demo``: brings up an embedded fleet, runs 200 jobs with progress and a report, and takes it down."""
+"""``raycp demo``: brings up an embedded fleet, runs 200 jobs with progress and a report, some of them through queues, and takes it
+down."""
 
 import argparse
 import asyncio
@@ -85,21 +86,28 @@ def _kubeconfig(status: dict[str, Any], cluster: str) -> str:
 
 
 async def _jobs(client: Any, doc: FleetDoc, count: int, timeout: float) -> bool:
-    from raycp.cli.demojobs import DemoJobs
+    from raycp.cli.demojobs import NAMESPACE, DemoJobs
+    from raycp.cli.demoqueues import show_waiting
+    from raycp.cli.observer_access import use_files_of
 
+    use_files_of(doc.spec.observer)
     plan = await client.plan()
     connections = {cluster.name: cluster.connect for cluster in plan.clusters}
     jobs = await DemoJobs.connect(connections, doc.hub.name)
     try:
-        await jobs.prepare()
+        await jobs.prepare(count)
         say(f"\nSubmitting {count} BatchJobs in bursts through the API of {doc.hub.name}")
         submitting = asyncio.create_task(jobs.submit(count))
         deadline = time.monotonic() + timeout
+        shown = False
         with progress("submitting", total=count) as report:
             while True:
                 found = await jobs.progress()
                 status = await client.status()
                 report(_line(found, status, await _share(client)), found.finished)
+                if found.waiting and not shown:  # the last waits longest
+                    url = str((status.get("observer") or {}).get("url") or "")
+                    shown = await asyncio.to_thread(show_waiting, url, NAMESPACE, found.waiting[::-1])
                 if submitting.done() and found.finished == count:
                     break
                 if submitting.done() and submitting.exception() is not None:
@@ -135,7 +143,7 @@ def _line(found: Any, status: dict[str, Any], share: str) -> str:
     lanes = " ".join(f"{lane['tier']} {lane['ready']}" for lane in status.get("lanes", []))
     pods = " ".join(f"{name} {number}" for name, number in sorted(found.pods.items()))
     return (
-        f"jobs {found.finished}/{found.submitted} done, {found.running} running | Pods: {pods} "
+        f"jobs {found.finished}/{found.submitted} done, {found.running} running, {len(found.waiting)} wait for quota | Pods: {pods} "
         f"| ready in lanes: {lanes} | SLI kept by {share}"
     )
 
