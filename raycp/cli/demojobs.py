@@ -44,8 +44,9 @@ class JobFindings:
 
 
 def job(number: int, count: int) -> dict[str, Any]:
-    """The ``number``-th of ``count`` jobs: one to three Pods, tiers mixed, some in a queue."""
+    """The ``number``-th of ``count`` jobs: one to three Pods, tiers mixed, some in a queue: these last, so that others wait."""
     size, queue = SIZES[number % len(SIZES)], queue_of(number, count)
+    container = {"name": "work", "image": "busybox", "command": ["sleep", "2"] if queue is not None else ["true"]}
     return {
         "apiVersion": "batch.raycp.io/v1alpha1",
         "kind": "BatchJob",
@@ -55,9 +56,7 @@ def job(number: int, count: int) -> dict[str, Any]:
             "parallelism": size,
             "qosTier": TIERS[number % len(TIERS)],
             **({"queue": queue} if queue is not None else {}),
-            "template": {
-                "spec": {"restartPolicy": "Never", "containers": [{"name": "work", "image": "busybox", "command": ["true"]}]}
-            },
+            "template": {"spec": {"restartPolicy": "Never", "containers": [container]}},
         },
     }
 

@@ -1,4 +1,4 @@
-"""The demo's queues: two of one cohort, with quota for a third of what their jobs ask for at once, so that jobs of theirs wait."""
+"""The demo's queues: two of one cohort, with quota for half of what their jobs ask for at once, so that some of them wait."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -22,7 +22,7 @@ def queue_of(number: int, count: int) -> str | None:
 
 def manifests(pods: int, largest: int) -> list[dict[str, Any]]:
     """The queues for jobs of ``pods`` Pods together, of which none has more than ``largest``: each of these fits alone."""
-    quota = max(largest, pods // 6)
+    quota = max(largest, pods // 4)
     resources = [{"name": "pods", "nominalQuota": quota}]
     flavors = [{"name": "default", "resources": resources}]
     spec = {"cohort": "demo", "preemption": {"reclaimWithinCohort": "Never"}, "flavors": flavors}
