@@ -23,12 +23,12 @@ SIZES = (1, 2, 3)
 
 @dataclass
 class JobProgress:
-    """Jobs and Pods so far. ``waiting``: names of jobs that wait for quota, in order."""
+    """Jobs and Pods so far. ``waiting``: jobs that wait for quota."""
 
     submitted: int
     finished: int = 0
     running: int = 0
-    waiting: list[str] = field(default_factory=list)
+    waiting: int = 0
     pods: Counter[str] = field(default_factory=Counter)
 
 
@@ -121,12 +121,18 @@ class DemoJobs:
                 progress.finished += 1
             elif (each.get("status") or {}).get("active"):
                 progress.running += 1
-            elif ((each.get("status") or {}).get("admission") or {}).get("reason") == "WaitingForQuota":
-                progress.waiting.append(each["metadata"]["name"])
+            elif _waits(each):
+                progress.waiting += 1
         for cluster in self._clients:
             if cluster != self._hub:
                 progress.pods[cluster] = len(await self._list(cluster, PODS))
         return progress
+
+    async def waiting(self, count: int) -> list[str]:
+        """Of ``count`` jobs those that wait for quota, in order."""
+        queued = [number for number in range(count) if queue_of(number, count)]
+        found = await self._list(self._hub, f"{JOBS}?limit={len(queued)}") if queued else []  # their names come first
+        return [each["metadata"]["name"] for each in found if _waits(each)]
 
     async def findings(self, count: int) -> JobFindings:
         """Check that every job is complete and that each of its Pods was created exactly once in the fleet."""
@@ -162,6 +168,10 @@ class DemoJobs:
         if missing:
             found.problems.append(f"{missing} Pods are missing")
         return found
+
+
+def _waits(each: dict[str, Any]) -> bool:
+    return ((each.get("status") or {}).get("admission") or {}).get("reason") == "WaitingForQuota"
 
 
 def _condition(each: dict[str, Any], name: str) -> bool:

@@ -4,11 +4,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from raycp.cli import explain, queues
-from raycp.cli.console import put
 from raycp.cli.errors import CliError
 from raycp.cli.observer import fetch
 from raycp.cli.output import Page
-from raycp.cli.printer import say
 
 NAMES = ("demo-research", "demo-serving")
 _OF_JOBS = ("demo-research", "demo-research", "demo-research", "demo-serving")
@@ -29,8 +27,9 @@ def manifests(pods: int, largest: int) -> list[dict[str, Any]]:
     return [{"apiVersion": "raycp.io/v1alpha1", "kind": "Queue", "metadata": {"name": name}, "spec": spec} for name in NAMES]
 
 
-def show_waiting(url: str, namespace: str, waiting: Iterable[str]) -> bool:
-    """Print what ``raycp queues`` and ``raycp explain job`` show now, if a job of ``waiting`` still waits for quota."""
+def waiting_page(url: str, namespace: str, waiting: Iterable[str]) -> Page | None:
+    """What ``raycp queues`` and ``raycp explain job`` show now, if a job of ``waiting`` still waits for quota. An observer that does
+    not answer shows nothing: the jobs are what counts."""
     for name in waiting:
         try:
             found = fetch(url, f"/api/v1/explain/{namespace}/{name}", timeout=2.0)
@@ -38,12 +37,10 @@ def show_waiting(url: str, namespace: str, waiting: Iterable[str]) -> bool:
                 continue
             rows = queues.queues_at(url)
         except CliError:
-            return False  # an observer that starts again, or that lets in nobody without a token: the jobs are what counts
-        say(f"\nTwo queues share their quota of Pods. raycp queues; raycp explain job {name} -n {namespace}:\n")
-        page = queues.show(rows, "table")
-        for block in explain.show(found).blocks:
-            page.add(block)
-        put(page)
-        say("")
-        return True
-    return False
+            return None
+        page = Page(f"\nTwo queues share their quota of Pods. raycp queues; raycp explain job {name} -n {namespace}:")
+        page.add(queues.show(rows, "table"))
+        page.add(explain.show(found))
+        page.add("")
+        return page
+    return None
