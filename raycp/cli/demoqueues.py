@@ -28,8 +28,8 @@ def manifests(pods: int, largest: int) -> list[dict[str, Any]]:
 
 
 def waiting_page(url: str, namespace: str, waiting: Iterable[str]) -> Page | None:
-    """What ``raycp queues`` and ``raycp explain job`` show now, if a job of ``waiting`` still waits for quota. An observer that does
-    not answer shows nothing: the jobs are what counts."""
+    """What ``raycp queues`` and ``raycp explain job`` show now, if a job of ``waiting`` still waits for quota. None where the
+    observer does not answer: the jobs are what counts."""
     for name in waiting:
         try:
             found = fetch(url, f"/api/v1/explain/{namespace}/{name}", timeout=2.0)
