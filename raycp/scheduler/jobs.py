@@ -93,6 +93,7 @@ class _Status(_Struct):
     ready: int = 0
     terminating: int = 0
     succeeded: int = 0
+    failed: int = 0
     start_time: str | None = None
     conditions: list[_Condition] = []
     clusters: list[_Cluster] = []
@@ -164,6 +165,11 @@ class ScheduledJob:
         """Whether it gives up a cluster that is unreachable for ``patience`` seconds."""
         placement = self.spec.placement
         return placement.on_unreachable == "Replace" and placement.unreachable_toleration_seconds <= patience
+
+    @property
+    def ran(self) -> bool:
+        """Whether a Pod of it runs or has run."""
+        return bool(self.status.ready or self.status.succeeded or self.status.failed)
 
     @property
     def running(self) -> int:

@@ -149,6 +149,8 @@ class SchedulerTerm:
         self._seen[uid] = obj.rv
         if job.outcome is not None:
             self.jobs.pop(uid, None)
+            if job.ran:  # however short: nobody may have seen it run
+                self.admission.started(uid, now)
             self.admission.finish(uid, job.outcome, now)
             return
         if known is None:
@@ -165,10 +167,10 @@ class SchedulerTerm:
 
     def _bystander(self, job: ScheduledJob) -> None:
         """One that takes no part, and that others depend on: it holds nothing, and what it has reached counts."""
-        if job.outcome is None and not job.status.start_time:
-            return
         meta, now = job.obj.meta, self._clock.wall()
         self.admission.submit(JobDemand(meta.uid, meta.namespace, meta.name, 0.0, 0), AdmissionRecord("Admitted"), now)
+        if job.ran:
+            self.admission.started(meta.uid, now)
         if job.outcome is not None:
             self.admission.finish(meta.uid, job.outcome, now)
 

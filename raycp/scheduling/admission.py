@@ -157,13 +157,18 @@ class Admission:
         if entry is None or entry.record.state != "Admitted":
             return
         if running:
-            for key in self._graph.reached(entry.demand.key, "Started"):
-                self._wake(key, now)
+            self.started(uid, now)
         if running >= entry.demand.min_available:
             entry.ready, entry.recover_by = True, None
         elif entry.ready and entry.recover_by is None:
             entry.recover_by = now + (entry.demand.ready_timeout or 0.0)
             self._timers.at(entry.recover_by, uid)
+
+    def started(self, uid: str, now: float) -> None:
+        """A Pod of the job runs or has run."""
+        entry = self._jobs.get(uid)
+        for key in self._graph.reached(entry.demand.key, "Started") if entry is not None else ():
+            self._wake(key, now)
 
     def cluster_lost(self, name: str, now: float, uids: Container[str] | None = None) -> None:
         """The Pods of a cluster are given up, of all jobs or of ``uids``: gangs with too few left are evicted, others move."""
