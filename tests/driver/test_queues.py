@@ -2,33 +2,17 @@
 
 from collections import Counter
 from collections.abc import AsyncIterator
-from typing import Any
 
-import msgspec
 import pytest
 import pytest_asyncio
-from inprocess import Led, fleet_doc, led, until
+from inprocess import Led, led, until
+from queued_jobs import JOBS, SHAPES, admission, doc_of, pods, queue, queue_status, status, submit, succeed
 from sabotage import first_runs_raise
 
 from raycp.base.loop_names import LoopName
-from raycp.config import FleetDoc
 from raycp.config.embedded import FaultSpec
 from raycp.protocol.members import Role
 from raycp.sdk import conditions
-
-BATCHJOB = ["raycp.controllers.batchjob"]
-JOBS, QUEUES = "batchjobs.batch.raycp.io", "queues.raycp.io"
-SHAPES: dict[str, dict[str, Any]] = {
-    "east": {"embedded": {"nodes": 4, "node": {"cpu": "4", "memory": "8Gi"}, "podRuntime": "1h"}},
-    "west": {"embedded": {"nodes": 2, "node": {"cpu": "8", "memory": "64Gi"}, "podRuntime": "1h"}},
-    "north": {"embedded": {"nodes": 1, "node": {"cpu": "2", "memory": "4Gi"}, "podRuntime": "1h"}},
-}
-
-
-def doc_of(*members: str, timeout: str = "5s", **spec: Any) -> FleetDoc:
-    fields = {name: {**shape, "requestTimeout": timeout} for name, shape in SHAPES.items()}
-    fields["hub"] = {"requestTimeout": timeout}
-    return fleet_doc(["hub", *members], BATCHJOB, embedded={"controllers": {"stages": False}}, fields=fields, **spec)
 
 
 @pytest_asyncio.fixture
@@ -36,48 +20,6 @@ async def fleet() -> AsyncIterator[Led]:
     async with led() as made:
         await made.apply(doc_of("east", "west", "north"))
         yield made
-
-
-async def queue(fleet: Led, name: str, cpu: int, **spec: Any) -> None:
-    flavors = [{"name": "default", "resources": [{"name": "cpu", "nominalQuota": cpu}]}]
-    obj = {"apiVersion": "raycp.io/v1alpha1", "kind": "Queue", "metadata": {"name": name}, "spec": {"flavors": flavors, **spec}}
-    await fleet.cluster("hub").api.create(QUEUES, obj)
-
-
-async def submit(fleet: Led, name: str, cpu: str = "1", **spec: Any) -> None:
-    container = {"name": "main", "image": "busybox", "resources": {"requests": {"cpu": cpu}}}
-    template = {"spec": {"restartPolicy": "Never", "containers": [container]}}
-    meta = {"name": name, "namespace": "default"}
-    job = {"apiVersion": "batch.raycp.io/v1alpha1", "kind": "BatchJob", "metadata": meta, "spec": {"template": template, **spec}}
-    await fleet.cluster("hub").api.create(JOBS, job)
-
-
-def job(fleet: Led, name: str) -> dict[str, Any]:
-    return fleet.cluster("hub").api.get(JOBS, "default", name) or {}
-
-
-def status(fleet: Led, name: str) -> dict[str, Any]:
-    return job(fleet, name).get("status") or {}
-
-
-def admission(fleet: Led, name: str) -> dict[str, Any]:
-    return status(fleet, name).get("admission") or {}
-
-
-def queue_status(fleet: Led, name: str) -> dict[str, Any]:
-    return (fleet.cluster("hub").api.get(QUEUES, "", name) or {}).get("status") or {}
-
-
-def pods(fleet: Led, name: str = "") -> dict[str, int]:
-    """Living Pods by cluster, of one job or of all."""
-    found: Counter[str] = Counter()
-    for cluster in SHAPES:
-        if fleet.substrate.living(Role.EMBEDDED, cluster):
-            for pod in fleet.cluster(cluster).api.list("pods", "default")[0]:
-                alive = not pod["metadata"].get("deletionTimestamp") and pod["status"].get("phase") not in ("Succeeded", "Failed")
-                if alive and pod["metadata"]["name"].startswith(name):
-                    found[cluster] += 1
-    return dict(found)
 
 
 async def test_a_gang_spans_the_clusters_that_have_room(fleet: Led) -> None:
@@ -276,17 +218,8 @@ async def test_quota_is_never_exceeded_though_the_scheduler_dies_in_the_middle(f
     admitted = [n for n in range(14) if admission(fleet, f"j{n}").get("state") == "Admitted"]
     assert len(admitted) == 6
     for number in admitted:
-        for cluster, count in pods(fleet, f"j{number}-").items():
-            await _succeed(fleet, cluster, f"j{number}-", count)
+        await succeed(fleet, f"j{number}-")
     await until(lambda: sample() and sum(status(fleet, f"j{n}").get("succeeded", 0) for n in range(14)) == 12)
     await until(lambda: sum(pods(fleet).values()) == 12, what="the next six run")
     assert sample() == 12
     assert sum(status(fleet, f"j{n}").get("failed", 0) for n in range(14)) == 0
-
-
-async def _succeed(fleet: Led, cluster: str, prefix: str, count: int) -> None:
-    api = fleet.cluster(cluster).api
-    for pod in api.list("pods", "default")[0]:
-        if pod["metadata"]["name"].startswith(prefix):
-            done = msgspec.json.encode({"status": {"phase": "Succeeded"}})
-            await api.patch_merge("pods", "default", pod["metadata"]["name"], done, subresource="status")
