@@ -45,7 +45,7 @@ async def test_gangs_of_64_run_one_after_the_other_over_three_clusters(monkeypat
     shapes(monkeypatch)
     async with led() as fleet:
         await fleet.apply(doc_of("east", "west", "north"))
-        audit = Audit(fleet, *LARGE)
+        audit = Audit().follow(fleet, *LARGE)
         await queue(fleet, "batch", 100, namespaces=["default"])
         await submit(fleet, "small", parallelism=3, completions=3, priority=3)
         await until(lambda: sum(pods(fleet, "small").values()) == 3)
@@ -79,7 +79,7 @@ async def test_a_gang_takes_its_quota_back_from_the_youngest_borrowers_and_they_
     shapes(monkeypatch)
     async with led() as fleet:
         await fleet.apply(doc_of("east", "west", "north"))
-        audit = Audit(fleet, *LARGE)
+        audit = Audit().follow(fleet, *LARGE)
         await queue(fleet, "a", 32, namespaces=["default"], cohort="all")
         await queue(fleet, "b", 32, cohort="all")
         names = [f"j{number}" for number in range(8)]
@@ -116,7 +116,7 @@ async def test_jobs_run_in_their_order_one_by_one(monkeypatch: pytest.MonkeyPatc
     shapes(monkeypatch, "10ms")
     async with led() as fleet:
         await fleet.apply(doc_of("east", "west", "north", stages=True))
-        audit = Audit(fleet, *LARGE)
+        audit = Audit().follow(fleet, *LARGE)
         await queue(fleet, "batch", 4, namespaces=["default"], stopPolicy="Hold")
         numbers = list(range(8))
         random.Random(3).shuffle(numbers)
@@ -146,11 +146,11 @@ async def test_the_scheduler_dies_in_mid_admission_at_random_moments(
     async with led() as fleet:
         await fleet.apply(doc_of("east", "west", "north", leader={"permit": "2s"}, stages=True))
         await until(lambda: fleet.leader.roster.standby_of("0") is not None)
-        audit = Audit(fleet, *LARGE)
+        audit = Audit().follow(fleet, *LARGE)
         preemption = {"reclaimWithinCohort": reclaim}
         await queue(fleet, "a", 20, namespaces=["default"], cohort="all", stopPolicy="Hold", preemption=preemption)
         await queue(fleet, "b", 12, cohort="all", preemption=preemption)
-        sizes = {f"j{number:02}": chance.choice((1, 2, 5, 8)) for number in range(48)}
+        sizes = {f"j{number:02}": chance.choice((1, 2, 5, 8)) for number in range(36)}
         deaths: list[asyncio.Task[None]] = []
         counted, next_death = 0, chance.randint(1, 10)
 

@@ -111,7 +111,7 @@ class Audit:
     - an index succeeds once.
     """
 
-    def __init__(self, fleet: Led, *members: str, moves: frozenset[str] = frozenset()) -> None:
+    def __init__(self, moves: frozenset[str] = frozenset()) -> None:
         self.wrong: list[str] = []
         self.order: list[str] = []
         """Names of jobs as they were admitted."""
@@ -128,19 +128,22 @@ class Audit:
         self._limits: dict[str, dict[str, Any]] = {}
         self._jobs: dict[str, dict[str, Any]] = {}
         self._pods: dict[tuple[str, str], dict[str, Any]] = {}
+
+    def follow(self, fleet: Led, *members: str) -> "Audit":
+        """All changes in the hub and these members from now on, as they are committed."""
         hub = fleet.cluster("hub").api
         for cluster, api, resource, handle in [
-            ("hub", hub, QUEUES, self._queue),
-            ("hub", hub, JOBS, self._job),
-            *((name, fleet.cluster(name).api, "pods", self._pod) for name in members),
+            ("hub", hub, QUEUES, self.queue),
+            ("hub", hub, JOBS, self.job),
+            *((name, fleet.cluster(name).api, "pods", self.pod) for name in members),
         ]:
             served = api.resource(resource)
 
             def changed(change: Any, served: Any = served, handle: Any = handle, cluster: str = cluster) -> None:
-                self.events += 1
                 handle(cluster, change.type, served.read(change.record))
 
             served.table.subscribe("", changed)
+        return self
 
     def check(self) -> None:
         """Nothing was wrong."""
@@ -152,10 +155,14 @@ class Audit:
         for key in [key for key in self._pods if key[0] == cluster]:
             del self._pods[key]
 
-    def _queue(self, cluster: str, type: str, obj: dict[str, Any]) -> None:
+    def queue(self, cluster: str, type: str, obj: dict[str, Any]) -> None:
+        """A change of a queue."""
+        self.events += 1
         self._limits[obj["metadata"]["name"]] = obj["spec"]
 
-    def _job(self, cluster: str, type: str, obj: dict[str, Any]) -> None:
+    def job(self, cluster: str, type: str, obj: dict[str, Any]) -> None:
+        """A change of a job."""
+        self.events += 1
         name, before = obj["metadata"]["name"], self._record(obj["metadata"]["name"])
         if type == "DELETED":
             self._jobs.pop(name, None)
@@ -176,7 +183,9 @@ class Audit:
             self.wrong.append(f"{name} went from {was} to {now}")
         self._quota(f"after {name} is {now}")
 
-    def _pod(self, cluster: str, type: str, obj: dict[str, Any]) -> None:
+    def pod(self, cluster: str, type: str, obj: dict[str, Any]) -> None:
+        """A change of a Pod. What it is compared with are the jobs as they are by now."""
+        self.events += 1
         name, key = obj["metadata"]["name"], (cluster, obj["metadata"]["name"])
         owner, index = name.rsplit("-", 2)[:2]
         lives = type != "DELETED" and obj["status"].get("phase") not in ("Succeeded", "Failed")
