@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 from inprocess import Led, led, until
-from queued_jobs import JOBS, SHAPES, admission, doc_of, pods, queue, queue_status, status, submit, succeed
+from queued_jobs import JOBS, SHAPES, Audit, admission, doc_of, pods, queue, queue_status, status, submit, succeed
 from sabotage import first_runs_raise
 
 from raycp.base.loop_names import LoopName
@@ -162,7 +162,8 @@ async def test_the_jobs_of_a_lost_cluster_are_queued_again_in_order(monkeypatch:
     monkeypatch.setattr("raycp.shard.watched_cluster.UNREACHABLE_AFTER", 0.2)
     rules = {"onUnreachable": "Replace", "unreachableTolerationSeconds": 0}
     async with led() as fleet:
-        await fleet.apply(doc_of("east", "west", leader={"permit": "1s"}, timeout="500ms"))
+        await fleet.apply(doc_of("east", "west", leader={"permit": "2s"}, timeout="500ms"))
+        audit = Audit(moves=frozenset({"moves"})).follow(fleet, "east", "west")
         await queue(fleet, "batch", 100, namespaces=["default"])
         for name in ("older", "younger"):
             await submit(fleet, name, parallelism=8, completions=8, gang={}, placement=rules)
@@ -173,12 +174,16 @@ async def test_the_jobs_of_a_lost_cluster_are_queued_again_in_order(monkeypatch:
         await until(lambda: pods(fleet, "waits") == {"east": 2})
         for fault in ({"kind": "reset"}, {"kind": "closeWatch", "for": "100ms"}):
             fleet.cluster("east").faults.add(FaultSpec.model_validate(fault))
+        audit.lose("east")
         await until(lambda: admission(fleet, "moves").get("clusters") == {"west": 8})
         await until(lambda: admission(fleet, "older").get("clusters") == {"west": 8}, what="the gang runs in what is left")
         await until(lambda: admission(fleet, "younger").get("reason") == "NoRoom")
         await until(lambda: [status(fleet, name).get("active") for name in ("older", "moves", "younger")] == [8, 8, 0])
         assert admission(fleet, "waits")["clusters"] == {"east": 2}
         assert [status(fleet, name).get("failed", 0) for name in ("older", "younger", "moves", "waits")] == [0, 0, 0, 0]
+        assert audit.order == ["older", "younger", "moves", "waits", "older"]
+        assert audit.evicted == ["older", "younger"]
+        audit.check()
 
 
 def used(fleet: Led) -> dict[str, int]:

@@ -122,7 +122,10 @@ def test_nothing_is_admitted_twice_and_no_quota_exceeded_though_the_scheduler_is
                 dead.set()
 
         audit.at_admission = admitted
-        made = [job(f"j{number}{at:02}", chance.choice((1, 2, 5, 8)), chance.choice("ab"), chance.random() < 0.5) for at in range(16)]
+        made = [
+            job(f"j{number}{at:02}", chance.choice((1, 2, 5, 8)), chance.choice("ab"), gang=chance.random() < 0.5)
+            for at in range(16)
+        ]
         sizes.update({each["metadata"]["name"]: each["spec"]["parallelism"] for each in made})
         await asyncio.gather(*(hub.request("POST", JOBS, each) for each in made))
         await asyncio.wait_for(dead.wait(), 60.0)
