@@ -3,10 +3,11 @@
 from collections import Counter
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 import pytest_asyncio
 from inprocess import Led, led, until
-from queued_jobs import JOBS, SHAPES, Audit, admission, doc_of, pods, queue, queue_status, status, submit, succeed
+from queued_jobs import JOBS, SHAPES, Audit, admission, change_queue, doc_of, pods, queue, queue_status, status, submit, succeed
 from sabotage import first_runs_raise
 
 from raycp.base.loop_names import LoopName
@@ -143,6 +144,51 @@ async def test_a_priority_class_says_who_is_first(fleet: Led) -> None:
     await fleet.cluster("hub").api.create("priorityclasses.scheduling.k8s.io", made)
     await until(lambda: pods(fleet, "urgent"))
     assert pods(fleet, "holder") == {}, "it has made way"
+
+
+async def test_capacity_quota_labels_and_reachability_wake_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through all of the way from where they change; the scheduler itself looks at nothing from time to time here."""
+    monkeypatch.setattr("raycp.scheduler.core.IDLE", 3600.0)
+    monkeypatch.setattr("raycp.scheduler.term.IDLE", 3600.0)
+    monkeypatch.setattr("raycp.shard.watched_cluster.UNREACHABLE_AFTER", 0.2)
+    async with led() as fleet:
+        await fleet.apply(doc_of("east", timeout="500ms"))
+        api = fleet.cluster("east").api
+        await queue(fleet, "batch", 8, namespaces=["default"])
+
+        async def waits(name: str, reason: str) -> None:
+            await until(lambda: admission(fleet, name).get("reason") == reason, what=f"{name} waits: {reason}")
+
+        await submit(fleet, "large", cpu="8")
+        await waits("large", "NoClusterFit")
+        amounts = {"cpu": "8", "memory": "8Gi", "pods": "110"}
+        state = {"allocatable": amounts, "capacity": amounts, "conditions": [{"type": "Ready", "status": "True"}]}
+        await api.create("nodes", {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "large"}})
+        await api.patch_merge("nodes", "", "large", msgspec.json.encode({"status": state}), subresource="status")
+        await until(lambda: pods(fleet, "large") == {"east": 1}, what="a node wakes it")
+
+        await submit(fleet, "more", cpu="2")
+        await waits("more", "WaitingForQuota")
+        await change_queue(fleet, "batch", flavors=[{"name": "default", "resources": [{"name": "cpu", "nominalQuota": 12}]}])
+        await until(lambda: pods(fleet, "more") == {"east": 1}, what="quota wakes it")
+
+        await submit(fleet, "choosy", placement={"clusterSelector": {"region": "east"}})
+        await waits("choosy", "NoClusterFit")
+        monkeypatch.setitem(SHAPES, "east", {**SHAPES["east"], "labels": {"region": "east"}})
+        await fleet.apply(doc_of("east", timeout="500ms"))
+        await until(lambda: pods(fleet, "choosy") == {"east": 1}, what="a label wakes it")
+
+        for fault in ({"kind": "reset"}, {"kind": "closeWatch", "for": "100ms"}):
+            fleet.cluster("east").faults.add(FaultSpec.model_validate(fault))
+        (shard,) = fleet.substrate.living(Role.SHARD)
+        await submit(fleet, "never", cpu="99")
+        await waits("never", "ExceedsMaxQuota")
+        known = lambda: shard.hosting.answer("explain", "default", "never")["clusters"][0]["reason"]  # noqa: E731
+        await until(lambda: known() == "Unreachable", what="the scheduler has been told")
+        await submit(fleet, "patient")
+        await waits("patient", "NoClusterFit")
+        fleet.cluster("east").faults.clear()
+        await until(lambda: pods(fleet, "patient") == {"east": 1}, what="a member that answers again wakes it")
 
 
 async def test_without_a_queue_nothing_of_the_scheduler_runs(fleet: Led) -> None:
