@@ -25,7 +25,7 @@ from raycp.scheduling.attempts import Fit, Misfit, attempt
 from raycp.scheduling.capacity import CapacitySummary
 from raycp.scheduling.demand import JobDemand
 from raycp.scheduling.dependencies import DependencyGraph
-from raycp.scheduling.eviction import Timers, backed_off, evicting
+from raycp.scheduling.eviction import Timers, backed_off, backoff_message, evicting
 from raycp.scheduling.explanation import explained, queue_states
 from raycp.scheduling.lines import JobEntry, QueueLine
 from raycp.scheduling.model import Candidate
@@ -399,7 +399,7 @@ class Admission:
         name = job.queue or self._state.ledger.queue_of(job.namespace)
         entry.line = name
         if entry.record.not_before > now:
-            entry.wait("Backoff", f"{entry.record.reason}: {entry.record.message}")
+            entry.wait("Backoff", backoff_message(entry.record))
             self._timers.at(entry.record.not_before, entry.uid)
         elif (obstacle := self._graph.obstacle(job)) is not None:
             entry.wait(*obstacle)

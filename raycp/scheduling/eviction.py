@@ -2,6 +2,7 @@
 
 import heapq
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 from msgspec.structs import replace
 
@@ -24,6 +25,14 @@ def evicting(record: AdmissionRecord, reason: str, message: str, not_before: flo
     if not_before is None:
         return replace(record, state="Evicting", reason=reason, message=message, not_before=0.0)
     return replace(record, state="Evicting", reason=reason, message=message, not_before=not_before, requeues=record.requeues + 1)
+
+
+def backoff_message(record: AdmissionRecord) -> str:
+    """Why a job waits that is not tried again yet, and until when."""
+    if record.reason == "Backoff":
+        return record.message  # as an earlier scheduler has told it
+    until = datetime.fromtimestamp(record.not_before, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return f"{record.reason}: {record.message}; it is tried again at {until}"
 
 
 class Timers:

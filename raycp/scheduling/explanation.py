@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping
 
-from raycp.scheduling.admissions import JobExplanation
+from msgspec.structs import replace
+
+from raycp.scheduling.admissions import AdmissionRecord, JobExplanation
 from raycp.scheduling.attempts import Misfit, attempt
 from raycp.scheduling.lines import JobEntry, QueueLine
+from raycp.scheduling.model import ClusterVerdict
 from raycp.scheduling.queues import QueueStatus
 from raycp.scheduling.reservations import HeadPlan
 from raycp.scheduling.state import AdmissionState
@@ -16,7 +19,7 @@ def explained(state: AdmissionState, line: QueueLine | None, plan: HeadPlan | No
     pending = len(line) if line is not None else 0
     if record.state != "Pending":
         shape = state.shape(job, record.node_selector)
-        verdicts = state.place(job, shape, 0, now, existing=record.clusters, explain=True).verdicts
+        verdicts = _placed(state.place(job, shape, 0, now, existing=record.clusters, explain=True).verdicts, record)
         placed = ", ".join(f"{name}: {count}" for name, count in sorted(record.clusters.items()))
         message = f"{record.reason}: {record.message}" if record.state == "Evicting" else f"Pods by cluster: {placed}"
         return JobExplanation(job.uid, record.state, record.queue, 0, pending, "", message, verdicts)
@@ -25,7 +28,7 @@ def explained(state: AdmissionState, line: QueueLine | None, plan: HeadPlan | No
     if line is None or not position:
         return JobExplanation(job.uid, "Pending", entry.line, 0, pending, reason, message)
     if state.ledger.queues[entry.line].stop != "None":
-        reason, message = "QueueStopped", f"queue {entry.line} is stopped (stop: Hold)"
+        reason, message = "QueueStopped", f"queue {entry.line} is stopped (stopPolicy: Hold)"
     elif reason == "NotConsidered":
         found = attempt(state, entry.line, job, now)
         if isinstance(found, Misfit):
@@ -38,6 +41,18 @@ def explained(state: AdmissionState, line: QueueLine | None, plan: HeadPlan | No
     return JobExplanation(
         job.uid, "Pending", entry.line, position, pending, reason, message, verdicts, plan.start if plan is not None else None
     )
+
+
+def _placed(verdicts: tuple[ClusterVerdict, ...], record: AdmissionRecord) -> tuple[ClusterVerdict, ...]:
+    """What each cluster has of a job that is admitted; it asks for nothing more."""
+    made = []
+    for each in verdicts:
+        count = record.clusters.get(each.cluster, 0)
+        if each.reason == "Full":  # of none
+            words = ("Assigned", f"has {count}") if count else ("NotNeeded", "none of its Pods is here")
+            each = replace(each, reason=words[0], message=words[1])
+        made.append(replace(each, count=count))
+    return tuple(made)
 
 
 def queue_states(state: AdmissionState, lines: Mapping[str, QueueLine]) -> list[QueueStatus]:
