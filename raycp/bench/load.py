@@ -285,8 +285,8 @@ class Load:
     async def send(self, cluster: str, method: str, path: str, body: Any) -> dict[str, Any]:
         """One request; a PATCH is a merge patch."""
         client = self.clusters[cluster].client
-        how = {"content_type": MERGE_PATCH} if method == "PATCH" else {}
-        await client.request(method, path, body=msgspec.json.encode(body), **how)
+        kind = MERGE_PATCH if method == "PATCH" else "application/json"
+        await client.request(method, path, body=msgspec.json.encode(body), content_type=kind)
         return {}
 
     def _job(self, cluster: str, type: str, obj: _Object, now: float) -> None:

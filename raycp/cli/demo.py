@@ -1,4 +1,5 @@
-"""``raycp demo``: brings up an embedded fleet, runs 200 jobs with progress and a report, and takes it down."""
+"""``raycp demo``: brings up an embedded fleet, runs 200 jobs with progress and a report, some of them through queues, and takes it
+down."""
 
 import argparse
 import asyncio
@@ -86,15 +87,18 @@ def _kubeconfig(status: dict[str, Any], cluster: str) -> str:
 
 async def _jobs(client: Any, doc: FleetDoc, count: int, timeout: float) -> bool:
     from raycp.cli.demojobs import DemoJobs
+    from raycp.cli.observer_access import use_files_of
 
+    use_files_of(doc.spec.observer)
     plan = await client.plan()
     connections = {cluster.name: cluster.connect for cluster in plan.clusters}
     jobs = await DemoJobs.connect(connections, doc.hub.name)
     try:
-        await jobs.prepare()
+        await jobs.prepare(count)
         say(f"\nSubmitting {count} BatchJobs in bursts through the API of {doc.hub.name}")
         submitting = asyncio.create_task(jobs.submit(count))
         deadline = time.monotonic() + timeout
+        explaining = asyncio.create_task(_explain_one(jobs, client, count))
         with progress("submitting", total=count) as report:
             while True:
                 found = await jobs.progress()
@@ -102,12 +106,14 @@ async def _jobs(client: Any, doc: FleetDoc, count: int, timeout: float) -> bool:
                 report(_line(found, status, await _share(client)), found.finished)
                 if submitting.done() and found.finished == count:
                     break
-                if submitting.done() and submitting.exception() is not None:
-                    submitting.result()
+                for task in (submitting, explaining):
+                    if task.done():
+                        task.result()
                 if time.monotonic() > deadline:
                     submitting.cancel()
                     break
                 await asyncio.sleep(1.0)
+        explaining.cancel()
         await asyncio.sleep(1.2)  # members report to the observer once a second
         findings = await jobs.findings(count)
         put(_report(findings, await client.ask_observer(Series()), await client.ask_observer(Slo()), await client.status()))
@@ -116,6 +122,21 @@ async def _jobs(client: Any, doc: FleetDoc, count: int, timeout: float) -> bool:
         return not findings.problems
     finally:
         await jobs.close()
+
+
+async def _explain_one(jobs: Any, client: Any, count: int) -> None:
+    """Show the queues and why a job waits, once, when one does; the last in line, which waits longest."""
+    from raycp.cli.demojobs import NAMESPACE
+    from raycp.cli.demoqueues import waiting_page
+
+    url = str(((await client.status()).get("observer") or {}).get("url") or "")
+    page = None
+    while url and page is None:
+        waiting = await jobs.waiting(count)
+        page = await asyncio.to_thread(waiting_page, url, NAMESPACE, waiting[::-1])
+        await asyncio.sleep(0.3)
+    if page is not None:
+        put(page)
 
 
 async def _share(client: Any) -> str:
@@ -135,7 +156,7 @@ def _line(found: Any, status: dict[str, Any], share: str) -> str:
     lanes = " ".join(f"{lane['tier']} {lane['ready']}" for lane in status.get("lanes", []))
     pods = " ".join(f"{name} {number}" for name, number in sorted(found.pods.items()))
     return (
-        f"jobs {found.finished}/{found.submitted} done, {found.running} running | Pods: {pods} "
+        f"jobs {found.finished}/{found.submitted} done, {found.running} running, {found.waiting} wait for quota | Pods: {pods} "
         f"| ready in lanes: {lanes} | SLI kept by {share}"
     )
 

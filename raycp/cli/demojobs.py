@@ -1,4 +1,4 @@
-"""The demo's user: submits BatchJobs to the hub in bursts, and counts their Pods on the members."""
+"""The demo's user: makes queues, submits BatchJobs to the hub in bursts, and counts their Pods on the members."""
 
 import asyncio
 from collections import Counter
@@ -8,11 +8,13 @@ from typing import Any
 import msgspec
 
 from raycp.base.clock import SystemClock
+from raycp.cli.demoqueues import manifests, queue_of
 from raycp.kube import ApiError, ClusterClient, ConnectSpec
 
 NAMESPACE = "demo"
 JOBS = f"/apis/batch.raycp.io/v1alpha1/namespaces/{NAMESPACE}/batchjobs"
 PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
+QUEUES = "/apis/raycp.io/v1alpha1/queues"
 BURSTS = 10
 PAUSE = 0.5
 TIERS = ("standard", "standard", "high", "critical")
@@ -21,11 +23,12 @@ SIZES = (1, 2, 3)
 
 @dataclass
 class JobProgress:
-    """Jobs and Pods so far."""
+    """Jobs and Pods so far. ``waiting``: jobs that wait for quota."""
 
     submitted: int
     finished: int = 0
     running: int = 0
+    waiting: int = 0
     pods: Counter[str] = field(default_factory=Counter)
 
 
@@ -40,9 +43,10 @@ class JobFindings:
     problems: list[str] = field(default_factory=list)
 
 
-def job(number: int) -> dict[str, Any]:
-    """The ``number``-th job: one to three Pods, tiers mixed."""
-    size = SIZES[number % len(SIZES)]
+def job(number: int, count: int) -> dict[str, Any]:
+    """The ``number``-th of ``count`` jobs: one to three Pods, tiers mixed, some in a queue: these last, so that others wait."""
+    size, queue = SIZES[number % len(SIZES)], queue_of(number, count)
+    container = {"name": "work", "image": "busybox", "command": ["sleep", "2"] if queue is not None else ["true"]}
     return {
         "apiVersion": "batch.raycp.io/v1alpha1",
         "kind": "BatchJob",
@@ -51,9 +55,8 @@ def job(number: int) -> dict[str, Any]:
             "completions": size,
             "parallelism": size,
             "qosTier": TIERS[number % len(TIERS)],
-            "template": {
-                "spec": {"restartPolicy": "Never", "containers": [{"name": "work", "image": "busybox", "command": ["true"]}]}
-            },
+            **({"queue": queue} if queue is not None else {}),
+            "template": {"spec": {"restartPolicy": "Never", "containers": [container]}},
         },
     }
 
@@ -76,26 +79,33 @@ class DemoJobs:
         for client in self._clients.values():
             await client.close()
 
-    async def prepare(self) -> None:
-        """Create the namespace in all clusters."""
-        body = msgspec.json.encode({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
-        for client in self._clients.values():
-            try:
-                await client.request("POST", "/api/v1/namespaces", body=body)
-            except ApiError as error:
-                if not error.already_exists:
-                    raise
+    async def prepare(self, count: int) -> None:
+        """Create the namespace in all clusters, and in the hub the queues of ``count`` jobs."""
+        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
+        for cluster in self._clients:
+            await self._create(cluster, "/api/v1/namespaces", namespace)
+        pods = sum(SIZES[number % len(SIZES)] for number in range(count) if queue_of(number, count))
+        for queue in manifests(pods, max(SIZES)) if pods else ():
+            await self._create(self._hub, QUEUES, queue)
+
+    async def _create(self, cluster: str, path: str, obj: dict[str, Any]) -> None:
+        """Unless it is there."""
+        try:
+            await self._clients[cluster].request("POST", path, body=msgspec.json.encode(obj))
+        except ApiError as error:
+            if not error.already_exists:
+                raise
 
     async def submit(self, count: int) -> None:
         """Submit ``count`` jobs, in bursts."""
         size = -(-count // BURSTS)
         for start in range(0, count, size):
             numbers = range(start, min(start + size, count))
-            await asyncio.gather(*(self._submit(number) for number in numbers))
+            await asyncio.gather(*(self._submit(number, count) for number in numbers))
             await asyncio.sleep(PAUSE)
 
-    async def _submit(self, number: int) -> None:
-        await self._clients[self._hub].request("POST", JOBS, body=msgspec.json.encode(job(number)))
+    async def _submit(self, number: int, count: int) -> None:
+        await self._clients[self._hub].request("POST", JOBS, body=msgspec.json.encode(job(number, count)))
         self._submitted += 1
 
     async def _list(self, cluster: str, path: str) -> list[dict[str, Any]]:
@@ -111,10 +121,18 @@ class DemoJobs:
                 progress.finished += 1
             elif (each.get("status") or {}).get("active"):
                 progress.running += 1
+            elif _waits(each):
+                progress.waiting += 1
         for cluster in self._clients:
             if cluster != self._hub:
                 progress.pods[cluster] = len(await self._list(cluster, PODS))
         return progress
+
+    async def waiting(self, count: int) -> list[str]:
+        """Of ``count`` jobs those that wait for quota, in order."""
+        queued = [number for number in range(count) if queue_of(number, count)]
+        found = await self._list(self._hub, f"{JOBS}?limit={len(queued)}") if queued else []  # their names come first
+        return [each["metadata"]["name"] for each in found if _waits(each)]
 
     async def findings(self, count: int) -> JobFindings:
         """Check that every job is complete and that each of its Pods was created exactly once in the fleet."""
@@ -150,6 +168,10 @@ class DemoJobs:
         if missing:
             found.problems.append(f"{missing} Pods are missing")
         return found
+
+
+def _waits(each: dict[str, Any]) -> bool:
+    return ((each.get("status") or {}).get("admission") or {}).get("reason") == "WaitingForQuota"
 
 
 def _condition(each: dict[str, Any], name: str) -> bool:

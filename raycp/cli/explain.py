@@ -1,6 +1,7 @@
 """``raycp explain job``: where a job is in its queue, what it waits for, and what each cluster says to it."""
 
 import argparse
+import datetime
 import urllib.parse
 from typing import Any
 
@@ -59,6 +60,11 @@ def show(found: Row) -> Page:
     waits = found["waitsFor"]
     if waits["reason"]:
         lines.append(f"waits for {waits['reason']}: {waits['message']}")
+    elif waits["message"]:
+        lines.append(f"message   {waits['message']}")
+    if found["reservedFrom"] is not None:
+        at = datetime.datetime.fromtimestamp(found["reservedFrom"], datetime.UTC)
+        lines.append(f"reserved  room and quota, from {at:%Y-%m-%d %H:%M:%S} UTC at the latest")
     page = Page("\n".join(one_line(line) for line in lines))
     if found["clusters"]:
         page.add(TextTable(found["clusters"], COLUMNS))

@@ -54,7 +54,7 @@ def add_parser(subparsers: Any) -> None:
         choices=POLICIES,
         help="also without: one line for all, or a queue for each cluster",
     )
-    parser.add_argument("--plot", type=Path, metavar="FILE.png|svg", help="draw utilisation and waiting jobs")
+    parser.add_argument("--plot", type=Path, metavar="FILE.png|svg", help="draw utilisation, waiting jobs, waits and preemptions")
     add_output(parser)
 
 

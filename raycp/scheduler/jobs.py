@@ -98,6 +98,7 @@ class _Status(_Struct):
     ready: int = 0
     terminating: int = 0
     succeeded: int = 0
+    failed: int = 0
     start_time: str | None = None
     conditions: list[_Condition] = []
     clusters: list[_Cluster] = []
@@ -210,6 +211,11 @@ class ScheduledJob:
             return _IN_PLACE
         assigned = sum(len(IndexSet.read(each.assigned, _HIGHEST)) for each in status.clusters)
         return Displacement(status.limits, assigned <= status.unschedulable, self.retry_at(now))
+
+    @property
+    def ran(self) -> bool:
+        """Whether a Pod of it runs or has run."""
+        return bool(self.status.ready or self.status.succeeded or self.status.failed)
 
     @property
     def running(self) -> int:

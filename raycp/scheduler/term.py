@@ -174,6 +174,8 @@ class SchedulerTerm:
         self._seen[uid] = obj.rv
         if job.outcome is not None:
             self.jobs.pop(uid, None)
+            if job.ran:  # however short: nobody may have seen it run
+                self.admission.started(uid, now)
             self.admission.finish(uid, job.outcome, now)
             return
         if known is None:
@@ -192,7 +194,8 @@ class SchedulerTerm:
         """One that takes no part, and that others depend on: it holds nothing, and what it has reached counts."""
         meta, now = job.obj.meta, self._clock.wall()
         self.admission.submit(JobDemand(meta.uid, meta.namespace, meta.name, 0.0, 0), AdmissionRecord("Admitted"), now)
-        self.admission.pods(meta.uid, job.status.ready + job.status.succeeded, now)
+        if job.ran:
+            self.admission.started(meta.uid, now)
         if job.outcome is not None:
             self.admission.finish(meta.uid, job.outcome, now)
 

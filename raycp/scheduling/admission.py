@@ -18,19 +18,19 @@ from typing import Literal
 
 from msgspec.structs import replace
 
-from raycp.scheduling.admissions import AdmissionDecision, AdmissionRecord, JobExplanation, JobWait, MoveKind
+from raycp.scheduling.admissions import AdmissionDecision, AdmissionRecord, MoveKind
 from raycp.scheduling.attempts import Fit, attempt
 from raycp.scheduling.capacity import CapacitySummary
 from raycp.scheduling.demand import JobDemand
 from raycp.scheduling.dependencies import DependencyGraph
-from raycp.scheduling.eviction import Timers, backed_off, broken, evicting
-from raycp.scheduling.explanation import explained, queue_states, waits
+from raycp.scheduling.eviction import Timers, backed_off, backoff_message, broken, evicting, preempted
 from raycp.scheduling.lines import JobEntry, Misfit, QueueLine
 from raycp.scheduling.model import Candidate
 from raycp.scheduling.preemption import victims
-from raycp.scheduling.queues import QueueSpec, QueueStatus
+from raycp.scheduling.questions import AdmissionQuestions
+from raycp.scheduling.queues import QueueSpec
 from raycp.scheduling.relocation import Displaced, Displacement, after_loss
-from raycp.scheduling.reservations import HeadPlan, Reservations
+from raycp.scheduling.reservations import HeadPlan
 from raycp.scheduling.state import AdmissionState
 
 JobOutcome = Literal["Complete", "Failed", "Deleted"]
@@ -48,7 +48,7 @@ PASSING = 32
 _PENDING = AdmissionRecord("Pending")
 
 
-class Admission:
+class Admission(AdmissionQuestions):
     """The state: queues, clusters, jobs that wait and jobs that run. Events change it; ``decide`` answers.
 
     A decision is in force as soon as it is returned. If it can't be written, ``withdraw`` takes it back. Times are Unix seconds,
@@ -56,14 +56,11 @@ class Admission:
     """
 
     def __init__(self, state: AdmissionState | None = None) -> None:
-        self._state = state or AdmissionState()
-        self._lines: dict[str, QueueLine] = {"": QueueLine()}
-        self._jobs: dict[str, JobEntry] = {}
+        super().__init__(state)
         self._uids: dict[str, str] = {}
         self._ended: dict[str, str] = {}
         """Jobs that have ended and are not deleted: uid to key."""
         self._graph = DependencyGraph()
-        self._plans = Reservations(self._state)
         self._displaced = Displaced(self._state)
         self._timers = Timers()
         self._outbox: list[AdmissionDecision] = []
@@ -154,8 +151,7 @@ class Admission:
         if entry is None or entry.record.state != "Admitted":
             return
         if running:
-            for key in self._graph.reached(entry.demand.key, "Started"):
-                self._wake(key, now)
+            self.started(uid, now)
         if running >= entry.demand.min_available:
             entry.ready, entry.recover_by = True, None
         elif entry.ready and entry.recover_by is None:
@@ -167,6 +163,12 @@ class Admission:
         entry = self._jobs.get(uid)
         if entry is not None and entry.record.state == "Admitted":
             self._displaced.ask(entry, said)
+
+    def started(self, uid: str, now: float) -> None:
+        """A Pod of the job runs or has run."""
+        entry = self._jobs.get(uid)
+        for key in self._graph.reached(entry.demand.key, "Started") if entry is not None else ():
+            self._wake(key, now)
 
     def cluster_lost(self, name: str, now: float, uids: Container[str] | None = None) -> None:
         """The Pods of a cluster are given up, of all jobs or of ``uids``: gangs with too few left are evicted, others move."""
@@ -242,30 +244,6 @@ class Admission:
         """When to call ``decide`` even without an event: the end of a backoff, a timeout, or a reservation."""
         return self._timers.first()
 
-    def explain(self, uid: str, now: float) -> JobExplanation | None:
-        """Why the job waits, or where it runs; None if it is not known."""
-        entry = self._jobs.get(uid)
-        if entry is None:
-            return None
-        return explained(self._state, self._lines.get(entry.line), self._plans.of(uid), entry, now)
-
-    def waits(self, uid: str) -> JobWait | None:
-        """What the job waits for, as it is known: cheap. None for one that is admitted or not known."""
-        entry = self._jobs.get(uid)
-        return waits(self._state, self._lines.get(entry.line), entry) if entry is not None else None
-
-    def queue_status(self) -> list[QueueStatus]:
-        """All queues, by name; the one without quotas, of jobs that belong to no queue, has an empty name."""
-        return queue_states(self._state, self._lines)
-
-    def capacity(self) -> list[CapacitySummary]:
-        """What the clusters have, by name."""
-        return [room.summary for _, room in sorted(self._state.rooms.items())]
-
-    def over_quota(self) -> list[tuple[str, str, str]]:
-        """(queue or cohort, flavor, resource) of which more is used than there is: only where quota was taken away."""
-        return self._state.ledger.excess()
-
     # one queue
 
     def _serve(self, name: str, now: float) -> list[AdmissionDecision]:
@@ -337,16 +315,9 @@ class Admission:
 
     def _admit(self, entry: JobEntry, fit: Fit, now: float) -> AdmissionDecision:
         job, old = entry.demand, entry.record
+        labels = fit.flavor.node_labels
         record = AdmissionRecord(
-            "Admitted",
-            entry.line,
-            fit.flavor.name,
-            fit.clusters,
-            fit.flavor.node_labels,
-            job.priority,
-            now,
-            old.requeues,
-            fulfilled=old.fulfilled,
+            "Admitted", entry.line, fit.flavor.name, fit.clusters, labels, job.priority, now, old.requeues, fulfilled=old.fulfilled
         )
         self._apply(entry, record, now)
         return AdmissionDecision("Admit", entry.uid, record)
@@ -360,10 +331,7 @@ class Admission:
         flavor, chosen = found
         out = []
         for victim in chosen:
-            own = victim.record.queue == name
-            reason = "InClusterQueue" if own else "InCohortReclamation"
-            message = f"preempted by {entry.demand.key} (priority {entry.demand.priority})"
-            record = evicting(victim.record, reason, message, None)
+            record = preempted(victim.record, name, entry.demand)
             self._apply(victim, record, now)
             out.append(AdmissionDecision("Preempt", victim.uid, record, entry.uid))
         plan = self._plans.of(entry.uid)
@@ -435,7 +403,7 @@ class Admission:
         if met != entry.record.fulfilled:
             entry.record = self.unrecorded[entry.uid] = replace(entry.record, fulfilled=met)
         if entry.record.not_before > now:
-            entry.wait("Backoff", f"{entry.record.reason}: {entry.record.message}")
+            entry.wait("Backoff", backoff_message(entry.record))
             self._timers.at(entry.record.not_before, entry.uid)
         elif (obstacle := self._graph.obstacle(job, met)) is not None:
             entry.wait(*obstacle)

@@ -2,10 +2,12 @@
 
 import heapq
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 from msgspec.structs import replace
 
 from raycp.scheduling.admissions import AdmissionRecord
+from raycp.scheduling.demand import JobDemand
 from raycp.scheduling.lines import JobEntry
 
 BACKOFF = 60.0
@@ -39,6 +41,12 @@ def evicting(record: AdmissionRecord, reason: str, message: str, not_before: flo
     return replace(record, state="Evicting", reason=reason, message=message, not_before=not_before, requeues=record.requeues + 1)
 
 
+def preempted(record: AdmissionRecord, queue: str, by: JobDemand) -> AdmissionRecord:
+    """Of a job that makes way for ``by``, which waits in ``queue``."""
+    reason = "InClusterQueue" if record.queue == queue else "InCohortReclamation"
+    return evicting(record, reason, f"preempted by {by.key} (priority {by.priority})", None)
+
+
 def broken(entry: JobEntry, now: float) -> tuple[str, str] | None:
     """(reason, message) why a gang has to go: it has had too few Pods for too long."""
     job = entry.demand
@@ -49,6 +57,14 @@ def broken(entry: JobEntry, now: float) -> tuple[str, str] | None:
     if not entry.ready and entry.ready_by is not None and entry.ready_by <= now:
         return "PodsReadyTimeout", f"{job.min_available} Pods did not run within {job.ready_timeout or 0:g} s"
     return None
+
+
+def backoff_message(record: AdmissionRecord) -> str:
+    """Why a job waits that is not tried again yet, and until when."""
+    if record.reason == "Backoff":
+        return record.message  # as an earlier scheduler has told it
+    until = datetime.fromtimestamp(record.not_before, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return f"{record.reason}: {record.message}; it is tried again at {until}"
 
 
 class Timers:

@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping
 
-from raycp.scheduling.admissions import JobExplanation, JobWait, WaitReason
+from msgspec.structs import replace
+
+from raycp.scheduling.admissions import AdmissionRecord, JobExplanation, JobWait, WaitReason
 from raycp.scheduling.attempts import attempt
 from raycp.scheduling.lines import JobEntry, Misfit, QueueLine
+from raycp.scheduling.model import ClusterVerdict
 from raycp.scheduling.queues import QueueHead, QueueStatus
 from raycp.scheduling.reservations import HeadPlan
 from raycp.scheduling.state import AdmissionState
@@ -16,7 +19,7 @@ def explained(state: AdmissionState, line: QueueLine | None, plan: HeadPlan | No
     pending = len(line) if line is not None else 0
     if record.state != "Pending":
         shape = state.shape(job, record.node_selector)
-        verdicts = state.place(job, shape, 0, now, record.clusters).verdicts
+        verdicts = _placed(state.place(job, shape, 0, now, record.clusters).verdicts, record)
         placed = ", ".join(f"{name}: {count}" for name, count in sorted(record.clusters.items()))
         message = f"{record.reason}: {record.message}" if record.state == "Evicting" else f"Pods by cluster: {placed}"
         return JobExplanation(job.uid, record.state, record.queue, 0, pending, "", message, verdicts)
@@ -37,6 +40,18 @@ def explained(state: AdmissionState, line: QueueLine | None, plan: HeadPlan | No
     )
 
 
+def _placed(verdicts: tuple[ClusterVerdict, ...], record: AdmissionRecord) -> tuple[ClusterVerdict, ...]:
+    """What each cluster has of a job that is admitted; it asks for nothing more."""
+    made = []
+    for each in verdicts:
+        count = record.clusters.get(each.cluster, 0)
+        if each.reason == "Full":  # of none
+            words = ("Assigned", f"has {count}") if count else ("NotNeeded", "none of its Pods is here")
+            each = replace(each, reason=words[0], message=words[1])
+        made.append(replace(each, count=count))
+    return tuple(made)
+
+
 def waits(state: AdmissionState, line: QueueLine | None, entry: JobEntry) -> JobWait | None:
     """What a job waits for, as it is known; None for one that is admitted. Costs no placement: it may be asked of many."""
     if entry.record.state != "Pending":
@@ -49,7 +64,7 @@ def waits(state: AdmissionState, line: QueueLine | None, entry: JobEntry) -> Job
 
 def _in_line(state: AdmissionState, line: QueueLine, entry: JobEntry, position: int) -> tuple[WaitReason, str]:
     if state.ledger.queues[entry.line].stop != "None":
-        return "QueueStopped", f"queue {entry.line} is stopped (stop: Hold)"
+        return "QueueStopped", f"queue {entry.line} is stopped (stopPolicy: Hold)"
     if (hopeless := line.hopeless.get(entry.kind)) is not None:
         return hopeless.reason, hopeless.message
     if entry.reason == "NotConsidered" and position > 1:

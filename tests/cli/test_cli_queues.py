@@ -24,9 +24,14 @@ JOB = {
 }  # fmt: skip
 
 
+RUNS = JOB | {"state": "Admitted", "position": 0, "waitsFor": {"reason": "", "message": "Pods by cluster: east: 24"}}
+HEAD = JOB | {"reservedFrom": 1_700_000_000.0}
+
+
 class Observer(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        found: Any = {"/api/v1/queues": {"queues": QUEUES}, "/api/v1/explain/a/train": JOB}.get(self.path)
+        jobs = {f"/api/v1/explain/a/{name}": found for name, found in (("train", JOB), ("runs", RUNS), ("head", HEAD))}
+        found: Any = {"/api/v1/queues": {"queues": QUEUES}, **jobs}.get(self.path)
         body = json.dumps(found if found is not None else {"error": "no"}).encode()
         self.send_response(200 if found is not None else 404)
         self.send_header("Content-Length", str(len(body)))
@@ -67,6 +72,13 @@ def test_a_job_is_explained(url: str, capsys: pytest.CaptureFixture[str]) -> Non
     assert "gets 24" in shown
     assert main(["explain", "job", "train", "-n", "a", "--url", url, "-o", "json"]) == 0
     assert json.loads(capsys.readouterr().out) == JOB
+
+
+def test_it_is_told_where_a_job_runs_and_from_when_on_room_is_kept_for_one(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "job", "runs", "-n", "a", "--url", url]) == 0
+    assert "message   Pods by cluster: east: 24\n" in capsys.readouterr().out
+    assert main(["explain", "job", "head", "-n", "a", "--url", url]) == 0
+    assert "reserved  room and quota, from 2023-11-14 22:13:20 UTC at the latest\n" in capsys.readouterr().out
 
 
 def test_an_unknown_job_is_an_error_with_a_remedy(url: str, capsys: pytest.CaptureFixture[str]) -> None:

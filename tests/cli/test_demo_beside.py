@@ -1,6 +1,7 @@
 """The README's own two commands at once, for a user who installed the wheel: a fleet in the foreground, the demo beside it."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -54,6 +55,8 @@ def test_the_demo_of_the_wheel_beside_the_quickstart_fleet(tmp_path: Path) -> No
         told, _ = started[1].communicate(timeout=300)
         assert started[1].returncode == 0, told
         assert "Jobs: 20 complete, 0 failed; Pods created twice: 0" in told
+        assert "waits for WaitingForQuota: " in told, "of the five jobs with a queue, two have to wait"
+        assert re.search(r"^demo-research +demo +[1-9]", told, re.MULTILINE), told
 
         assert fleet.poll() is None, "the first one goes on"
         assert {name: (home / "quickstart" / f"{name}.kubeconfig").read_text() for name in CLUSTERS} == kept

@@ -57,6 +57,18 @@ def test_a_table_for_people(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "raycp: used cpu" in out
 
 
+def test_the_figure_has_utilisation_waits_and_preemptions_by_class(tmp_path: Path) -> None:
+    """Three policies, and the same figure for the same jobs. The words of an SVG are its comments."""
+    figures = [tmp_path / "one.svg", tmp_path / "two.svg"]
+    for figure in figures:
+        assert play(tmp_path, JOBS, "--compare", "fifo", "--compare", "per-cluster", "--plot", str(figure)) == 0
+    drawn = figures[0].read_text()
+    assert drawn == figures[1].read_text()
+    for words in ("utilisation", "waiting jobs", "wait p99, s", "preemptions", "priority", "fifo", "per-cluster"):
+        assert f"<!-- {words} -->" in drawn, words
+    assert "until the last arrival -->" in drawn
+
+
 def test_capacity_from_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     capacity = tmp_path / "capacity.json"
     capacity.write_bytes(msgspec.json.encode({"capacity": [declared_capacity("east", [DeclaredNodes(10, {"cpu": 8000})])]}))

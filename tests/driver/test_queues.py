@@ -2,35 +2,34 @@
 
 from collections import Counter
 from collections.abc import AsyncIterator
-from typing import Any
 
 import msgspec
 import pytest
 import pytest_asyncio
-from inprocess import CLOCK, Led, fleet_doc, led, until
+from inprocess import CLOCK, Led, led, until
+from queued_jobs import (
+    JOBS,
+    SHAPES,
+    Audit,
+    admission,
+    change_queue,
+    doc_of,
+    job,
+    pods,
+    queue,
+    queue_status,
+    status,
+    submit,
+    succeed,
+)
 from sabotage import first_runs_raise
 
 from raycp.base.loop_names import LoopName
-from raycp.config import FleetDoc
 from raycp.config.embedded import FaultSpec
 from raycp.protocol.control import SetPause
 from raycp.protocol.job_query import JobQuery
 from raycp.protocol.members import Role
 from raycp.sdk import conditions
-
-BATCHJOB = ["raycp.controllers.batchjob"]
-JOBS, QUEUES = "batchjobs.batch.raycp.io", "queues.raycp.io"
-SHAPES: dict[str, dict[str, Any]] = {
-    "east": {"embedded": {"nodes": 4, "node": {"cpu": "4", "memory": "8Gi"}, "podRuntime": "1h"}},
-    "west": {"embedded": {"nodes": 2, "node": {"cpu": "8", "memory": "64Gi"}, "podRuntime": "1h"}},
-    "north": {"embedded": {"nodes": 1, "node": {"cpu": "2", "memory": "4Gi"}, "podRuntime": "1h"}},
-}
-
-
-def doc_of(*members: str, timeout: str = "5s", **spec: Any) -> FleetDoc:
-    fields = {name: {**shape, "requestTimeout": timeout} for name, shape in SHAPES.items()}
-    fields["hub"] = {"requestTimeout": timeout}
-    return fleet_doc(["hub", *members], BATCHJOB, embedded={"controllers": {"stages": False}}, fields=fields, **spec)
 
 
 @pytest_asyncio.fixture
@@ -38,48 +37,6 @@ async def fleet() -> AsyncIterator[Led]:
     async with led() as made:
         await made.apply(doc_of("east", "west", "north"))
         yield made
-
-
-async def queue(fleet: Led, name: str, cpu: int, **spec: Any) -> None:
-    flavors = [{"name": "default", "resources": [{"name": "cpu", "nominalQuota": cpu}]}]
-    obj = {"apiVersion": "raycp.io/v1alpha1", "kind": "Queue", "metadata": {"name": name}, "spec": {"flavors": flavors, **spec}}
-    await fleet.cluster("hub").api.create(QUEUES, obj)
-
-
-async def submit(fleet: Led, name: str, cpu: str = "1", **spec: Any) -> None:
-    container = {"name": "main", "image": "busybox", "resources": {"requests": {"cpu": cpu}}}
-    template = {"spec": {"restartPolicy": "Never", "containers": [container]}}
-    meta = {"name": name, "namespace": "default"}
-    job = {"apiVersion": "batch.raycp.io/v1alpha1", "kind": "BatchJob", "metadata": meta, "spec": {"template": template, **spec}}
-    await fleet.cluster("hub").api.create(JOBS, job)
-
-
-def job(fleet: Led, name: str) -> dict[str, Any]:
-    return fleet.cluster("hub").api.get(JOBS, "default", name) or {}
-
-
-def status(fleet: Led, name: str) -> dict[str, Any]:
-    return job(fleet, name).get("status") or {}
-
-
-def admission(fleet: Led, name: str) -> dict[str, Any]:
-    return status(fleet, name).get("admission") or {}
-
-
-def queue_status(fleet: Led, name: str) -> dict[str, Any]:
-    return (fleet.cluster("hub").api.get(QUEUES, "", name) or {}).get("status") or {}
-
-
-def pods(fleet: Led, name: str = "") -> dict[str, int]:
-    """Living Pods by cluster, of one job or of all."""
-    found: Counter[str] = Counter()
-    for cluster in SHAPES:
-        if fleet.substrate.living(Role.EMBEDDED, cluster):
-            for pod in fleet.cluster(cluster).api.list("pods", "default")[0]:
-                alive = not pod["metadata"].get("deletionTimestamp") and pod["status"].get("phase") not in ("Succeeded", "Failed")
-                if alive and pod["metadata"]["name"].startswith(name):
-                    found[cluster] += 1
-    return dict(found)
 
 
 async def test_a_gang_spans_the_clusters_that_have_room(fleet: Led) -> None:
@@ -236,6 +193,51 @@ async def test_a_priority_class_says_who_is_first(fleet: Led) -> None:
     assert pods(fleet, "holder") == {}, "it has made way"
 
 
+async def test_capacity_quota_labels_and_reachability_wake_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through all of the way from where they change; the scheduler itself looks at nothing from time to time here."""
+    monkeypatch.setattr("raycp.scheduler.core.IDLE", 3600.0)
+    monkeypatch.setattr("raycp.scheduler.term.IDLE", 3600.0)
+    monkeypatch.setattr("raycp.shard.watched_cluster.UNREACHABLE_AFTER", 0.2)
+    async with led() as fleet:
+        await fleet.apply(doc_of("east", timeout="500ms"))
+        api = fleet.cluster("east").api
+        await queue(fleet, "batch", 8, namespaces=["default"])
+
+        async def waits(name: str, reason: str) -> None:
+            await until(lambda: admission(fleet, name).get("reason") == reason, what=f"{name} waits: {reason}")
+
+        await submit(fleet, "large", cpu="8")
+        await waits("large", "NoClusterFit")
+        amounts = {"cpu": "8", "memory": "8Gi", "pods": "110"}
+        state = {"allocatable": amounts, "capacity": amounts, "conditions": [{"type": "Ready", "status": "True"}]}
+        await api.create("nodes", {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "large"}})
+        await api.patch_merge("nodes", "", "large", msgspec.json.encode({"status": state}), subresource="status")
+        await until(lambda: pods(fleet, "large") == {"east": 1}, what="a node wakes it")
+
+        await submit(fleet, "more", cpu="2")
+        await waits("more", "WaitingForQuota")
+        await change_queue(fleet, "batch", flavors=[{"name": "default", "resources": [{"name": "cpu", "nominalQuota": 12}]}])
+        await until(lambda: pods(fleet, "more") == {"east": 1}, what="quota wakes it")
+
+        await submit(fleet, "choosy", placement={"clusterSelector": {"region": "east"}})
+        await waits("choosy", "NoClusterFit")
+        monkeypatch.setitem(SHAPES, "east", {**SHAPES["east"], "labels": {"region": "east"}})
+        await fleet.apply(doc_of("east", timeout="500ms"))
+        await until(lambda: pods(fleet, "choosy") == {"east": 1}, what="a label wakes it")
+
+        for fault in ({"kind": "reset"}, {"kind": "closeWatch", "for": "100ms"}):
+            fleet.cluster("east").faults.add(FaultSpec.model_validate(fault))
+        (shard,) = fleet.substrate.living(Role.SHARD)
+        await submit(fleet, "never", cpu="99")
+        await waits("never", "ExceedsMaxQuota")
+        known = lambda: shard.hosting.answer("explain", "default", "never")["clusters"][0]["reason"]  # noqa: E731
+        await until(lambda: known() == "Unreachable", what="the scheduler has been told")
+        await submit(fleet, "patient")
+        await waits("patient", "NoClusterFit")
+        fleet.cluster("east").faults.clear()
+        await until(lambda: pods(fleet, "patient") == {"east": 1}, what="a member that answers again wakes it")
+
+
 async def test_without_a_queue_nothing_of_the_scheduler_runs(fleet: Led) -> None:
     await submit(fleet, "plain", parallelism=3, completions=3)
     await until(lambda: sum(pods(fleet, "plain").values()) == 3)
@@ -258,6 +260,7 @@ async def test_the_jobs_of_a_lost_cluster_are_queued_again_in_order(monkeypatch:
     rules = {"onUnreachable": "Replace", "unreachableTolerationSeconds": 0}
     async with led() as fleet:
         await fleet.apply(doc_of("east", "west", leader={"permit": "4s"}, timeout="2s"))
+        audit = Audit(moves=frozenset({"moves"})).follow(fleet, "east", "west")
         await queue(fleet, "batch", 100, namespaces=["default"])
         for name in ("older", "younger"):
             await submit(fleet, name, parallelism=8, completions=8, gang={}, placement=rules)
@@ -270,12 +273,16 @@ async def test_the_jobs_of_a_lost_cluster_are_queued_again_in_order(monkeypatch:
         await until(lambda: pods(fleet, "waits") == {"east": 2})
         for fault in ({"kind": "reset"}, {"kind": "closeWatch"}):  # of a watch that is just being opened, too
             fleet.cluster("east").faults.add(FaultSpec.model_validate(fault))
+        audit.lose("east")
         await until(lambda: admission(fleet, "moves").get("clusters") == {"west": 8})
         await until(lambda: admission(fleet, "older").get("clusters") == {"west": 8}, what="the gang runs in what is left")
         await until(lambda: admission(fleet, "younger").get("reason") == "NoRoom")
         await until(lambda: [status(fleet, name).get("active") for name in ("older", "moves", "younger")] == [8, 8, 0])
         assert admission(fleet, "waits")["clusters"] == {"east": 2}
         assert [status(fleet, name).get("failed", 0) for name in ("older", "younger", "moves", "waits")] == [0, 0, 0, 0]
+        assert audit.order == ["older", "younger", "moves", "waits", "older"]
+        assert audit.evicted == ["older", "younger"]
+        audit.check()
 
 
 def used(fleet: Led) -> dict[str, int]:
@@ -315,17 +322,8 @@ async def test_quota_is_never_exceeded_though_the_scheduler_dies_in_the_middle(f
     admitted = [n for n in range(14) if admission(fleet, f"j{n}").get("state") == "Admitted"]
     assert len(admitted) == 6
     for number in admitted:
-        for cluster, count in pods(fleet, f"j{number}-").items():
-            await _succeed(fleet, cluster, f"j{number}-", count)
+        await succeed(fleet, f"j{number}-")
     await until(lambda: sample() and sum(status(fleet, f"j{n}").get("succeeded", 0) for n in range(14)) == 12)
     await until(lambda: sum(pods(fleet).values()) == 12, what="the next six run")
     assert sample() == 12
     assert sum(status(fleet, f"j{n}").get("failed", 0) for n in range(14)) == 0
-
-
-async def _succeed(fleet: Led, cluster: str, prefix: str, count: int) -> None:
-    api = fleet.cluster(cluster).api
-    for pod in api.list("pods", "default")[0]:
-        if pod["metadata"]["name"].startswith(prefix):
-            done = msgspec.json.encode({"status": {"phase": "Succeeded"}})
-            await api.patch_merge("pods", "default", pod["metadata"]["name"], done, subresource="status")

@@ -6,6 +6,7 @@ import pytest
 from admission_world import World, job, queue
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from raycp.scheduling import explanation
 from raycp.scheduling.capacity import DeclaredNodes, declared_capacity
@@ -203,7 +204,14 @@ def test_a_gang_that_is_not_ready_in_time_goes_whole_and_waits_longer_each_time(
         w.gone("gang")
         assert (w.decide(), why(w, "gang")) == ([], "Backoff")
         waits.append(w.records["gang"].not_before - w.now)
+        found = w.admission.explain("gang", w.now)
+        assert found is not None
+        assert found.message.startswith("PodsReadyTimeout: 4 Pods did not run within 30 s; it is tried again at 1970-01-01T00:")
+        w.records["gang"] = replace(w.records["gang"], reason=found.reason, message=found.message)  # as it is told
         w.restart()
+        again = w.admission.explain("gang", w.now)
+        assert again is not None
+        assert again.message == found.message, "another scheduler says the same"
         w.now = w.records["gang"].not_before
     assert waits == [60.0, 120.0, 240.0]
 
@@ -421,3 +429,17 @@ def test_a_withdrawn_decision_is_made_again() -> None:
     w.admission.withdraw("j", w.now)
     del w.records["j"]
     assert [each.uid for each in w.decide()] == ["j"]
+
+
+def test_what_an_admitted_job_has_in_each_cluster_is_explained() -> None:
+    w = World([queue("a", 10)], {"c1": (1, 4), "c2": (1, 4), "c3": (1, 4)})
+    w.submit(job("j", 5, queue="a", rules=Rules("Pack", clusters=("c1", "c2", "c3"))))
+    w.decide()
+    found = w.admission.explain("j", w.now)
+    assert found is not None
+    assert found.message == "Pods by cluster: c1: 4, c2: 1"
+    assert [(each.cluster, each.count, each.reason, each.message) for each in found.clusters] == [
+        ("c1", 4, "Assigned", "has 4"),
+        ("c2", 1, "Assigned", "has 1"),
+        ("c3", 0, "NotNeeded", "none of its Pods is here"),
+    ]
