@@ -13,7 +13,8 @@ Placement, ``place(job, fleet, now) -> PlacementDecision``:
 Admission, which job is next:
 
 - ``demand``: ``JobDemand``; ``queues``: ``QueueSpec`` with its quotas; ``admissions``: what is decided and recorded;
-- ``admission``: ``Admission``, the state machine (``questions``: what is asked of it); ``relocation``: what can't stay where it was admitted.
+- ``admission``: ``Admission``, the state machine (``questions``: what is asked of it);
+  ``relocation``: what can't stay where it was admitted.
 
 Production, ``raycp explain`` and simulations call the same functions.
 """

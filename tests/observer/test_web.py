@@ -1,6 +1,9 @@
 """The HTTP routes over a small real view: each of them, the not-ready case, a failing view."""
 
+import re
+from collections import Counter
 from collections.abc import AsyncIterator, Collection
+from importlib import resources
 from typing import Any
 
 import aiohttp
@@ -297,3 +300,13 @@ async def test_the_history_from_where_one_has_it(site: Site) -> None:
         async with session.get("/api/v1/history", params={"after": wrong}) as answer:
             assert answer.status == 400
             assert (await answer.json())["error"].startswith(f"after is {wrong!r}: ")
+
+
+def test_parts_of_the_page_share_no_name() -> None:
+    """The page's script and its parts are one scope, but for a part that is a function of its own; the later of one name wins."""
+    room = resources.files("raycp.observer")
+    parts = [room / "status.html", *sorted((room / "page").iterdir(), key=str)]
+    texts = [text for part in parts if "= (() => {" not in (text := part.read_text("utf-8"))]
+    names = [name for text in texts for name in re.findall(r"^(?:async )?(?:function|const|let) ([a-zA-Z_]+)", text, re.MULTILINE)]
+    assert len(texts) > 2
+    assert [name for name, count in Counter(names).items() if count > 1] == []

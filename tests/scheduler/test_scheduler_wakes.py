@@ -125,7 +125,7 @@ class World:
 
     def member(self, name: str = "east", nodes: int = 1, reachable: bool = True, refusal: str = "", **labels: str) -> None:
         reason = "" if reachable else "it does not answer"
-        self.scheduler.set_cluster(Candidate(name, labels, reachable, reason, refusal=refusal), capacity(name, nodes))
+        self.scheduler.set_cluster(Candidate(name, labels, reachable, reason, refusal=refusal), capacity(name, nodes), heard=True)
 
     async def settle(self) -> None:
         """Until nothing runs any more that does not wait for time."""
@@ -222,7 +222,7 @@ async def test_a_member_that_answers_again_wakes_it(world: World) -> None:
 
 @pytest.mark.parametrize("before", [{"refusal": "it is drained"}, {"taints": (TaintSpec("gpu", "", "NoSchedule"),)}])
 async def test_a_member_that_takes_pods_again_wakes_it(world: World, before: dict[str, Any]) -> None:
-    world.scheduler.set_cluster(Candidate("east", **before), capacity("east"))
+    world.scheduler.set_cluster(Candidate("east", **before), capacity("east"), heard=True)
     world.hub.job("j")
     await world.waits("j", "NoClusterFit")
     world.member()
@@ -266,7 +266,7 @@ async def test_what_a_job_depends_on_wakes_it(
 ) -> None:
     """Also where the other takes no part in scheduling, or was over before anybody saw that it ran."""
     world.hub.job("second", dependsOn=[{"job": "first", "condition": condition}])
-    await world.waits("second", "DependsOn")
+    await world.waits("second", "DependencyMissing")
     world.hub.job("first", **({} if queued else {"queue": None}))
     await world.settle()
     found = world.scheduler.explain("default", "second")

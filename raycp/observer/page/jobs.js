@@ -92,8 +92,8 @@ function showJobs() {
   if (!d) { if (jobs.problem) section("jobs", jobs.problem, false); return; }
   const told = Object.entries(d.phases).map(([phase, count]) => `${num(count)} ${phase.toLowerCase()}`).join(", ");
   section("jobs", d.total ? `${some(d.total, "job")}: ${told}` : d.listed ? "no job" : "the jobs are not listed yet", !filtered && Object.keys(d.phases).every(phase => JOBS_IDLE.has(phase)));
-  options("jobs-phase", "every phase", Object.keys(JOB_PHASES).map(phase => [phase, d.phases[phase] || 0]), jobFilter("phase"));
-  options("jobs-queue", "every queue", Object.entries(d.queues).sort(), jobFilter("queue"), "without a queue");
+  jobOptions("jobs-phase", "every phase", Object.keys(JOB_PHASES).map(phase => [phase, d.phases[phase] || 0]), jobFilter("phase"));
+  jobOptions("jobs-queue", "every queue", Object.entries(d.queues).sort(), jobFilter("queue"), "without a queue");
   const t = table($("jobs-table"), "jobs", [["job", r => toObject(`${jobs.hub}/${JOB_KIND}/${r.namespace}/${r.name}`, `${r.namespace}/${r.name}`), "name"], ["phase", r => box("span", "", pill(r.phase, JOB_PHASES[r.phase] || "note"), r.deleting ? text("span", " deleted", "dim") : "")],
     ["queue", r => r.queue ? toQueue(r.queue) : ""], ["Pods by cluster", podBars, "bars"], ["done", r => r.completions == null ? num(r.succeeded) : `${num(r.succeeded)} / ${num(r.completions)}`, "n"],
     ["failed", r => flag(r.failed, "bad"), "n"], ["age", r => r.created ? span(Math.max(0, now - r.created)) : "", "n"], ["why", whyJob, "why"]],
@@ -110,7 +110,7 @@ function showJobs() {
     ["next", r => r.head ? box("span", "", text("b", r.head.job), r.head.reason ? `: ${r.head.message || r.head.reason}` : "") : "", "why"], ["problem", r => r.problem ? text("span", r.problem, "bad") : "", "state"]],
     [...jobs.queues].sort((a, b) => b.pending - a.pending), "no queue", r => r.name);
 }
-function options(id, every, rows, chosen, none) {
+function jobOptions(id, every, rows, chosen, none) {
   const e = $(id), shown = [["", every], ...rows.map(([name, count]) => [name, `${name === "-" ? none : name} (${num(count)})`])];
   if (chosen && !rows.some(([name]) => name === chosen)) shown.push([chosen, chosen]);
   if (document.activeElement === e && e.options.length === shown.length) return;  // not under the pointer of who is choosing
