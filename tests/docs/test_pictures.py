@@ -8,7 +8,7 @@ from pictures import LARGEST
 
 ROOT = Path(__file__).parents[2]
 PICTURES = sorted((ROOT / "docs" / "figures").glob("console-*.png"))
-STATES = {"idle", "storm", "crashing", "one-down", "200-clusters", "phone", "jobs", "failing", "story"}
+STATES = {"idle", "storm", "crashing", "one-down", "200-clusters", "phone", "jobs", "failing", "story", "hour"}
 
 
 def name_of(picture: Path) -> str:
@@ -26,5 +26,5 @@ def test_a_picture_is_small_mentioned_and_made_by_a_test(picture: Path) -> None:
     assert len(found) <= LARGEST
     assert found[25] == 3, "colours of a palette (PNG, 11.2.2 IHDR)"
     assert f"(figures/{picture.name})" in (ROOT / "docs" / "metrics.md").read_text()
-    tests = (ROOT / "tests" / "observer" / "test_page_chromium.py").read_text()
+    tests = "".join(file.read_text() for file in (ROOT / "tests" / "observer").glob("test_page_*.py"))
     assert re.search(rf'photograph\(\w+, "{name_of(picture)}"\)', tests), "make it anew: see docs/metrics.md"

@@ -4,18 +4,16 @@ Needs Debian's chromium (``make tools``). Where it is missing the tests are skip
 ``RAYCP_SCREENSHOTS=FOLDER`` pictures of the page are written there; those in ``docs/figures`` are made so.
 """
 
-import os
 import re
 import statistics
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from browser import Tab, browser
 from job_samples import QUEUES, JobShard, batch_job, condition, many_jobs, pods, some_jobs
-from page_tab import shown
+from page_tab import photograph, shown
 from page_views import JOB, NAMES, SINCE, PageFleet, crashing_fleet, failing_fleet, failure, fleet, objective, one_down, suspect
 
 from raycp.base.problems import FleetProblem, ProblemCode, ProblemOwner
@@ -37,11 +35,6 @@ BUSY = {"critical": 3, "standard": 140, "background": 612}
 def devtools(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with browser(tmp_path_factory.mktemp("chromium")) as address:
         yield address
-
-
-async def photograph(page: Tab, name: str, *, whole: bool = False) -> None:
-    if folder := os.environ.get("RAYCP_SCREENSHOTS"):
-        await page.picture(Path(folder) / f"console-{name}.png", whole=whole)
 
 
 async def said(page: Tab) -> str:

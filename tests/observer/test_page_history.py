@@ -1,14 +1,12 @@
 """The last hour and what changed, on the page in a real browser: charts with marks, gaps, a later observer, the keyboard."""
 
 import math
-import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import msgspec
 import pytest
 from browser import browser
-from page_tab import shown
+from page_tab import photograph, shown
 from page_views import NAMES, PageFleet, failing_fleet, fleet, fleet_file, one_down
 
 from raycp.leadership.switches import Switch
@@ -70,9 +68,8 @@ async def test_a_full_hour_is_drawn(devtools: str) -> None:
         assert drawn == POINTS
         assert await tab.eval(f"document.querySelectorAll('{RATE} line.mark').length") == 2
         assert await tab.eval(f"document.querySelectorAll('{RATE} rect').length") == 0, "no gap"
-        if folder := os.environ.get("RAYCP_SCREENSHOTS"):
-            await tab.eval("document.querySelector('#changes').scrollIntoView()")
-            await tab.picture(Path(folder) / "console-hour.png")
+        await tab.eval("document.querySelector('#changes').scrollIntoView()")
+        await photograph(tab, "hour")
 
 
 async def test_the_keyboard_reads_the_hour(devtools: str) -> None:

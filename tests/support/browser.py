@@ -124,9 +124,9 @@ class Tab:
         await self.call("Input.dispatchKeyEvent", type="keyDown", key=key, windowsVirtualKeyCode=codes.get(key, 0), **typed)
         await self.call("Input.dispatchKeyEvent", type="keyUp", key=key, windowsVirtualKeyCode=codes.get(key, 0))
 
-    async def picture(self, file: Path, *, whole: bool = False) -> None:
-        """A small PNG of the window, or of the whole page."""
-        found = await self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole, optimizeForSpeed=False)
+    async def picture(self, file: Path) -> None:
+        """A small PNG of the window."""
+        found = await self.call("Page.captureScreenshot", format="png", optimizeForSpeed=False)
         file.write_bytes(small_png(base64.b64decode(found["data"])))  # noqa: ASYNC240
 
 

@@ -1,7 +1,9 @@
 """The status page of a fleet in a browser's tab."""
 
 import contextlib
+import os
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 from browser import Tab, tab
@@ -22,3 +24,9 @@ async def shown(devtools: str, page: PageFleet, path: str = "/", **window: Any) 
             assert not found.errors
     finally:
         await server.stop()
+
+
+async def photograph(page: Tab, name: str) -> None:
+    """A picture of the window, if ``RAYCP_SCREENSHOTS`` names a folder."""
+    if folder := os.environ.get("RAYCP_SCREENSHOTS"):
+        await page.picture(Path(folder) / f"console-{name}.png")
