@@ -1,10 +1,12 @@
-"""Who did what: each action of the console with its outcome, in the log, the flight recorder, and the newest of them here.
+"""Who did what: each action of the console with its outcome, in the log, the flight recorder, the feed of changes, and the
+newest of them here.
 
 What strangers try is logged too, and fills no memory of ours: one line in ``STRANGERS_EVERY`` seconds, with how many were left out.
 """
 
 import logging
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -40,11 +42,14 @@ class ActionRecord(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Audit:
-    """One per observer."""
+    """One per observer. ``acted_upon`` is told each action."""
 
-    def __init__(self, clock: Clock, recorder: FlightRecorder | None = None) -> None:
+    def __init__(
+        self, clock: Clock, recorder: FlightRecorder | None = None, acted_upon: Callable[[ActionRecord], None] = lambda _: None
+    ) -> None:
         self._clock = clock
         self._recorder = recorder
+        self._acted_upon = acted_upon
         self._records: deque[ActionRecord] = deque(maxlen=KEPT)
         self._told = float("-inf")
         self._left_out = 0
@@ -63,6 +68,7 @@ class Audit:
         log.log(logging.INFO if status < 400 else logging.WARNING, "action %s: %s", action, outcome, extra=fields)
         if self._recorder is not None:
             self._recorder.note("action", urgent=True, **fields)
+        self._acted_upon(made)
 
     def refused(self, path: str, by: str, origin: str, status: int, why: str) -> None:
         """Somebody who may not write has tried to."""

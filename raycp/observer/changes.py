@@ -46,6 +46,8 @@ class ChangeKind(StrEnum):
     """It began to fail, or has recovered."""
     ALERT = "alert"
     """An objective's budget alert fires, or is resolved."""
+    ACTION = "action"
+    """Somebody has used the console's actions."""
     READINESS = "readiness"
     PROBLEM = "problem"
     HISTORY = "history"

@@ -15,6 +15,7 @@ import msgspec
 from raycp.base.clock import Clock
 from raycp.metrics import Merger
 from raycp.observer.activity import ActivitySample, SampleGain, activity_sample, failing_objects
+from raycp.observer.audit import ActionRecord
 from raycp.observer.change_feed import ChangeFeed
 from raycp.observer.changes import ChangeKind, ChangeLevel, FleetChange, changes_between
 from raycp.observer.facts import FleetFacts, facts_of
@@ -172,6 +173,14 @@ class Chronicle:
         missing = self._clock.wall() - state.history.ends
         if missing >= 2 * STEP:
             self._note(ChangeLevel.NOTE, "continued", f"nobody measured for {missing:.0f} s")
+
+    def acted(self, record: ActionRecord) -> None:
+        """Somebody has used one of the console's actions."""
+        level = ChangeLevel.NOTE if record.status < 400 else ChangeLevel.WARN
+        what, kind = f"{record.action} by {record.by}", ChangeKind.ACTION
+        subject, text = record.about, record.outcome
+        made = FleetChange(at=record.at, kind=kind, level=level, subject=subject, what=what, text=text, section="actions")
+        self._changes.add([made])
 
     def _note(self, level: ChangeLevel, what: str, text: str) -> None:
         at = self._clock.wall()

@@ -17,6 +17,7 @@ from raycp.member.core import MemberCore
 from raycp.member.stats import StatsReporter
 from raycp.metrics import FleetMetrics, Merger, Metrics
 from raycp.metrics.recorder import FlightRecorder
+from raycp.observer.audit import Audit
 from raycp.observer.chronicle import CHANGES_EVERY, STORED_EVERY, Chronicle
 from raycp.observer.dead_processes import DeadProcesses
 from raycp.observer.fleet_view import FleetView
@@ -72,7 +73,8 @@ class ObserverCore(MemberCore):
             clock, self._feed, self._merger, self._book.report, lambda: self.plan, lambda: self._history_checkpoint.restored
         )
         self.view = FleetView(clock, self._feed, self._merger, self._book, self.sources, lambda: self.plan, self._chronicle)
-        self._web = HttpServer(self.view, clock, self.loops, lambda: self._stands_by, self.changed, ask, self.recorder)
+        audit = Audit(clock, self.recorder, self._chronicle.acted)
+        self._web = HttpServer(self.view, clock, self.loops, lambda: self._stands_by, self.changed, ask, audit)
         self._dead = DeadProcesses(clock, (self._merger, self._book, self.sources), self._living)
         fleet = FleetMetrics(self._own_metrics)
         self._epoch = fleet.epoch.labels()

@@ -11,7 +11,6 @@ from raycp.base.clock import Clock
 from raycp.base.loop_names import LoopName
 from raycp.base.loops import Loops
 from raycp.config.observer import ObserverSpec
-from raycp.metrics.recorder import FlightRecorder
 from raycp.observer.access import AccessError
 from raycp.observer.audit import Audit
 from raycp.observer.view import View
@@ -26,7 +25,7 @@ MOVE_WITHIN = 60.0
 
 class HttpServer:
     """One per observer. ``stands_by``: whether its fleet does; ``changed`` is called when ``url`` or ``problem`` changes; ``ask``
-    reaches the leader, ``recorder`` keeps the console's actions."""
+    reaches the leader, ``audit`` keeps the console's actions."""
 
     def __init__(
         self,
@@ -36,7 +35,7 @@ class HttpServer:
         stands_by: Callable[[], bool],
         changed: Callable[[], None],
         ask: LeaderAsk = no_leader,
-        recorder: FlightRecorder | None = None,
+        audit: Audit | None = None,
     ) -> None:
         self.problem = "starting"
         """Why it does not listen yet; empty when it does."""
@@ -47,7 +46,7 @@ class HttpServer:
         self._changed = changed
         self._web: WebServer | None = None
         self._ask = ask
-        self._audit = Audit(clock, recorder)
+        self._audit = audit or Audit(clock)
         self._opened = False
         self._on_another_port = False
 

@@ -316,6 +316,11 @@ async def test_actions_of_a_fleet_reach_its_leader_and_its_recordings(tmp_path: 
             async with session.get("/api/v1/actions") as found:
                 names = [each["action"] for each in (await found.json())["actions"]]
             assert names == ["handover", "resume", "pause", "pause", "pause", "reconcile"]
+            async with session.get("/api/v1/changes") as found:
+                told = [each for each in (await found.json())["changes"] if each["kind"] == "action"]
+            assert {(each["what"], each["level"]) for each in told} >= {
+                ("handover by write token", "note"), ("pause by write token", "note"), ("pause by write token", "warn")
+            }  # fmt: skip
         await fleet.ready()
         flight = await FlightRecordings([fleet.substrate]).collect(0.0, wanted(None, "", None))
         acted = [record.fields for record, origin in flight.records if record.what == "action"]
