@@ -141,7 +141,7 @@ async def test_an_object_is_reconciled_now_although_it_has_not_changed(kind: str
         await fleet.put("here", "other", "not-selected")
         await until(lambda: ran()["a"] == 1)
         (made,) = await fleet.leader.ask(ReconcileNow("here", kind, "default", "a", by="ann"))
-        assert (made.controller, made.state) == ("tracked", "ready")
+        assert (made.controller, made.state in ("ready", "running")) == ("tracked", True)  # the first reconcile may be ending
         await until(lambda: ran()["a"] == 2)
         steps = shard(fleet).ledger.timelines.of(key("a"))
         ((step,),) = [[each for each in steps if each.what == "requested"]]
