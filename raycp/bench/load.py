@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from raycp.base.clock import SystemClock
-from raycp.kube import MERGE_PATCH, ClusterClient, ConnectSpec
+from raycp.kube import JSON, MERGE_PATCH, ClusterClient, ConnectSpec
 from raycp.kube.errors import ApiError, KubeError
 
 OWNER_UID = "raycp.io/owner-uid"
@@ -285,8 +285,9 @@ class Load:
     async def send(self, cluster: str, method: str, path: str, body: Any) -> dict[str, Any]:
         """One request; a PATCH is a merge patch."""
         client = self.clusters[cluster].client
-        how = {"content_type": MERGE_PATCH} if method == "PATCH" else {}
-        await client.request(method, path, body=msgspec.json.encode(body), **how)
+        await client.request(
+            method, path, body=msgspec.json.encode(body), content_type=MERGE_PATCH if method == "PATCH" else JSON
+        )
         return {}
 
     def _job(self, cluster: str, type: str, obj: _Object, now: float) -> None:

@@ -2,14 +2,12 @@
 
 The rules:
 
-1. The next job is one of the queue whose weighted dominant share is least (``quota``), of that queue the one of highest priority,
-of
-   those the oldest (``lines``).
+1. The next job is one of the queue whose weighted dominant share is least (``quota``), of that queue the one of highest
+   priority, of those the oldest (``lines``).
 2. It is admitted if its queue has quota for it and the fleet has room (``attempts``): all of its Pods, or at least
 ``min_available``.
 3. Else jobs make way for it, if there are any that have to (``preemption``); else room is kept for it (``reservations``), and
-others
-   of its queue may pass it only as far as that delays nothing.
+   others of its queue may pass it only as far as that delays nothing.
 4. A gang that has too few Pods, for longer than its ``ready_timeout``, goes whole and waits again, each time longer. A job that is
    preempted, or whose cluster is lost, waits again where it stood before.
 """
@@ -73,8 +71,7 @@ class Admission:
 
     def set_queues(self, queues: Iterable[QueueSpec], now: float) -> None:
         """These are the queues now. Jobs of a queue that is gone wait; those that run stay and are charged to nobody."""
-        for uid in list(self._plans.plans):
-            self._plans.drop(uid)
+        self._plans.drop_all()
         self._state.ledger.set_queues(queues)
         self._lines = {name: QueueLine() for name in self._state.ledger.queues}
         for entry in self._jobs.values():
@@ -102,9 +99,8 @@ class Admission:
         self._freed(hope=True)
 
     def submit(self, job: JobDemand, record: AdmissionRecord | None, now: float) -> None:
-        """A job is there, or has changed. ``record``: its ``status.admission``, from which a new scheduler rebuilds its state;
-        ignored
-        for a job that is known. What an admitted job holds does not change with it."""
+        """A job is there, or has changed. ``record``: its ``status.admission``, from which a new scheduler rebuilds its
+        state; ignored for a job that is known. What an admitted job holds does not change with it."""
         entry = self._jobs.get(job.uid)
         if entry is not None and entry.demand == job:
             return
@@ -169,7 +165,7 @@ class Admission:
             left = {cluster: count for cluster, count in record.clusters.items() if cluster != name}
             if not left or sum(left.values()) < entry.demand.min_available:
                 message = f"cluster {name} is lost, with {lost} of {lost + sum(left.values())} Pods"
-                self._evict(entry, evicting(record, "ClusterUnreachable", message, None), now)
+                self._decided(entry, "Evict", evicting(record, "ClusterUnreachable", message, None), now)
                 continue
             shape = self._state.shape(entry.demand, record.node_selector)
             assigned, _ = self._state.assign(entry.demand, shape, lost, existing=left, without=name)
@@ -220,8 +216,7 @@ class Admission:
                 break
             name = min(open_lines, key=lambda each: (ledger.share(each), self._lines[each].head_rank()))
             decisions = self._serve(name, now) if ledger.queues[name].stop == "None" else []
-            if not decisions:
-                self._lines[name].settled = True
+            self._lines[name].settled = not decisions
             out += decisions
             if enough():
                 break
@@ -284,7 +279,7 @@ class Admission:
                     plan = bar
             if kind in line.hopeless:
                 continue  # since a moment ago
-            found = self._try(name, entry, head, plan, now)
+            found = self._try(name, entry, head.demand.key if head is not None else "", plan, now)
             if isinstance(found, AdmissionDecision):
                 return [found]
             entry.wait(found.reason, found.message)
@@ -304,10 +299,8 @@ class Admission:
                 head, bar = entry, self._plans.barred(entry)
         return []
 
-    def _try(
-        self, name: str, entry: JobEntry, head: JobEntry | None, bar: HeadPlan | None, now: float
-    ) -> AdmissionDecision | Misfit:
-        """Admit it if it fits, and delays no ``head`` before it, whose plan ``bar`` it may not use."""
+    def _try(self, name: str, entry: JobEntry, ahead: str, bar: HeadPlan | None, now: float) -> AdmissionDecision | Misfit:
+        """Admit it if it fits, and delays no head before it (``ahead``, its key), whose plan ``bar`` it may not use."""
         key = (name, entry.kind)
         usable = self._plans.usable(entry, now)
         known = self._misfits.get(key) if not usable else None
@@ -321,8 +314,7 @@ class Admission:
             if not usable and not found.hopeless:
                 self._misfits[key] = found
             return found
-        assert head is not None
-        return Misfit("BehindHead", f"{head.demand.key} is before it, and must not wait longer because of it")
+        return Misfit("BehindHead", f"{ahead} is before it, and must not wait longer because of it")
 
     def _admit(self, entry: JobEntry, fit: Fit, now: float) -> AdmissionDecision:
         job, old = entry.demand, entry.record
@@ -396,9 +388,6 @@ class Admission:
         self._apply(entry, record, now)
         self._outbox.append(AdmissionDecision(kind, entry.uid, record))
 
-    def _evict(self, entry: JobEntry, record: AdmissionRecord, now: float) -> None:
-        self._decided(entry, "Evict", record, now)
-
     def _leave(self, entry: JobEntry) -> None:
         self._out_of_line(entry)
         self._plans.drop(entry.uid)
@@ -441,17 +430,16 @@ class Admission:
                 self._enqueue(entry, now)
             return
         if entry.reserved_until <= now:
-            freed = [cluster for cluster in record.clusters if self._state.occupy(entry, cluster, now)]
-            if freed:
+            if [cluster for cluster in record.clusters if self._state.occupy(entry, cluster, now)]:
                 self._freed()
         if record.state != "Admitted" or not job.min_available:
             return
         if entry.recover_by is not None and entry.recover_by <= now:
             message = f"fewer than {job.min_available} Pods run"
-            self._evict(entry, evicting(record, "GangBroken", message, backed_off(record.requeues, now)), now)
+            self._decided(entry, "Evict", evicting(record, "GangBroken", message, backed_off(record.requeues, now)), now)
         elif not entry.ready and entry.ready_by is not None and entry.ready_by <= now:
             message = f"{job.min_available} Pods did not run within {job.ready_timeout or 0:g} s"
-            self._evict(entry, evicting(record, "PodsReadyTimeout", message, backed_off(record.requeues, now)), now)
+            self._decided(entry, "Evict", evicting(record, "PodsReadyTimeout", message, backed_off(record.requeues, now)), now)
 
     def _freed(self, *, hope: bool = False) -> None:
         """What did not fit may fit now; with ``hope``, also what could never fit."""
