@@ -16,8 +16,9 @@ from typing import Any
 import msgspec
 
 from raycp.base.clock import SystemClock
-from raycp.kube import JSON, MERGE_PATCH, ClusterClient, ConnectSpec
+from raycp.kube import MERGE_PATCH, ClusterClient, ConnectSpec
 from raycp.kube.errors import ApiError, KubeError
+from raycp.kube.objects import JSON
 
 OWNER_UID = "raycp.io/owner-uid"
 

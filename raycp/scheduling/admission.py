@@ -429,9 +429,8 @@ class Admission:
             if entry.reason == "Backoff" and record.not_before <= now:
                 self._enqueue(entry, now)
             return
-        if entry.reserved_until <= now:
-            if [cluster for cluster in record.clusters if self._state.occupy(entry, cluster, now)]:
-                self._freed()
+        if entry.reserved_until <= now and [each for each in record.clusters if self._state.occupy(entry, each, now)]:
+            self._freed()
         if record.state != "Admitted" or not job.min_available:
             return
         if entry.recover_by is not None and entry.recover_by <= now:
