@@ -18,6 +18,7 @@ import msgspec
 from raycp.base.clock import SystemClock
 from raycp.kube import MERGE_PATCH, ClusterClient, ConnectSpec
 from raycp.kube.errors import ApiError, KubeError
+from raycp.kube.objects import JSON
 
 OWNER_UID = "raycp.io/owner-uid"
 
@@ -285,7 +286,7 @@ class Load:
     async def send(self, cluster: str, method: str, path: str, body: Any) -> dict[str, Any]:
         """One request; a PATCH is a merge patch."""
         client = self.clusters[cluster].client
-        kind = MERGE_PATCH if method == "PATCH" else "application/json"
+        kind = MERGE_PATCH if method == "PATCH" else JSON
         await client.request(method, path, body=msgspec.json.encode(body), content_type=kind)
         return {}
 

@@ -73,8 +73,7 @@ class Admission(AdmissionQuestions):
 
     def set_queues(self, queues: Iterable[QueueSpec], now: float) -> None:
         """These are the queues now. Jobs of a queue that is gone wait; those that run stay and are charged to nobody."""
-        for uid in list(self._plans.plans):
-            self._plans.drop(uid)
+        self._plans.drop_all()
         self._state.ledger.set_queues(queues)
         self._lines = {name: QueueLine() for name in self._state.ledger.queues}
         for entry in self._jobs.values():
@@ -102,9 +101,8 @@ class Admission(AdmissionQuestions):
         self._freed(hope=True)
 
     def submit(self, job: JobDemand, record: AdmissionRecord | None, now: float) -> None:
-        """A job is there, or has changed. ``record``: its ``status.admission``, from which a new scheduler rebuilds its state;
-        ignored
-        for a job that is known. What an admitted job holds does not change with it."""
+        """A job is there, or has changed. ``record``: its ``status.admission``, from which a new scheduler rebuilds its
+        state; ignored for a job that is known. What an admitted job holds does not change with it."""
         entry = self._jobs.get(job.uid)
         if entry is not None and entry.demand == job:
             return
@@ -226,8 +224,7 @@ class Admission(AdmissionQuestions):
                 break
             name = min(open_lines, key=lambda each: (ledger.share(each), self._lines[each].head_rank()))
             decisions = self._serve(name, now) if ledger.queues[name].stop == "None" else []
-            if not decisions:
-                self._lines[name].settled = True
+            self._lines[name].settled = not decisions
             out += decisions
             if enough():
                 break
@@ -273,7 +270,7 @@ class Admission(AdmissionQuestions):
                     plan = bar
             if kind in line.hopeless:
                 continue  # since a moment ago
-            found = self._try(name, entry, head, plan, now)
+            found = self._try(name, entry, head.demand.key if head is not None else "", plan, now)
             if isinstance(found, AdmissionDecision):
                 return [found]
             entry.wait(found.reason, found.message)
@@ -293,10 +290,8 @@ class Admission(AdmissionQuestions):
                 head, bar = entry, self._plans.barred(entry)
         return []
 
-    def _try(
-        self, name: str, entry: JobEntry, head: JobEntry | None, bar: HeadPlan | None, now: float
-    ) -> AdmissionDecision | Misfit:
-        """Admit it if it fits, and delays no ``head`` before it, whose plan ``bar`` it may not use."""
+    def _try(self, name: str, entry: JobEntry, ahead: str, bar: HeadPlan | None, now: float) -> AdmissionDecision | Misfit:
+        """Admit it if it fits, and delays no head before it (``ahead``, its key), whose plan ``bar`` it may not use."""
         key = (name, entry.kind)
         usable = self._plans.usable(entry, now)
         known = self._misfits.get(key) if not usable else None
@@ -310,8 +305,7 @@ class Admission(AdmissionQuestions):
             if not usable and not found.hopeless:
                 self._misfits[key] = found
             return found
-        assert head is not None
-        return Misfit("BehindHead", f"{head.demand.key} is before it, and must not wait longer because of it")
+        return Misfit("BehindHead", f"{ahead} is before it, and must not wait longer because of it")
 
     def _admit(self, entry: JobEntry, fit: Fit, now: float) -> AdmissionDecision:
         job, old = entry.demand, entry.record
@@ -429,10 +423,8 @@ class Admission(AdmissionQuestions):
             if entry.reason == "Backoff" and record.not_before <= now:
                 self._enqueue(entry, now)
             return
-        if entry.reserved_until <= now:
-            freed = [cluster for cluster in record.clusters if self._state.occupy(entry, cluster, now)]
-            if freed:
-                self._freed()
+        if entry.reserved_until <= now and [each for each in record.clusters if self._state.occupy(entry, each, now)]:
+            self._freed()
         if (why := broken(entry, now)) is not None:
             self._decided(entry, "Evict", evicting(record, *why, backed_off(record.requeues, now)), now)
 

@@ -114,6 +114,11 @@ class Reservations:
         for plan in [each for each in self.plans.values() if each.queue == entry.line and each.entry is not entry]:
             self.drop(plan.entry.uid)
 
+    def drop_all(self) -> None:
+        """The queues are exchanged."""
+        for uid in list(self.plans):
+            self.drop(uid)
+
     def drop(self, uid: str) -> None:
         """The job has no plan any more."""
         plan = self.plans.pop(uid, None)

@@ -74,12 +74,15 @@ def test_a_cluster_knows_its_room_whatever_is_given_taken_and_kept(steps: list[t
     shapes = [PodShape.of({"cpu": cpu}, {}, ()) for cpu in (1, 2, 3)] + [PodShape.of({"cpu": 1, "gpu": 1}, {}, ())]
     empty = [room.room(shape) for shape in shapes]
     taken: list[Any] = []
+    kept: list[Any] = []
     for what, key, number in steps:
         name = f"k{key}"
         if what == "restore" and taken:
             room.restore(*taken.pop())
         elif what in ("keep", "show"):
-            room.keep(room.nodes_of(name), kept=what == "keep")
+            nodes = room.nodes_of(name)
+            kept += nodes
+            room.keep(nodes, kept=what == "keep")
         elif what == "revoke" and (grant := room.revoke(name)) is not None:
             taken.append((name, grant))
         elif what in ("grant", "shrink") and not taken:
@@ -87,8 +90,8 @@ def test_a_cluster_knows_its_room_whatever_is_given_taken_and_kept(steps: list[t
         assert [room.room(shape) for shape in shapes] == [room.count(shape) for shape in shapes]
     while taken:
         room.restore(*taken.pop())
+    room.keep(kept, kept=False)
     for key in range(6):
-        room.keep(room.nodes_of(f"k{key}"), kept=False)
         room.revoke(f"k{key}")
     assert [room.room(shape) for shape in shapes] == empty
     assert room.content == 0, "as if nothing had been tried"
