@@ -154,6 +154,7 @@ class FleetScheduler:
         """One term after the other, for ever."""
         while True:
             while not (self._hub.writable and self._hub.listed and self.queues_listed and self._needed()):
+                self._woken.clear()  # or each sleep ends at once
                 await self._sleep(IDLE)
             if self._hub.succeeds:
                 await self._clock.sleep(SETTLE)

@@ -159,6 +159,31 @@ async def world() -> AsyncIterator[World]:
     made.running.cancel()
 
 
+class _Waiting(Hub):
+    """It may not write; ``asked`` counts how often that was looked at."""
+
+    asked = 0
+
+    @property
+    def writable(self) -> bool:  # type: ignore[override]
+        self.asked += 1
+        return False
+
+
+async def test_what_it_hears_before_its_term_keeps_it_no_busier() -> None:
+    """The shard's loop is shared: a wait that ends at once, again and again, takes a whole core."""
+    hub = _Waiting()
+    world = World(hub)
+    world.scheduler.set_cluster(Candidate("east", {}), None, heard=False)
+    await world.settle()
+    for nodes in range(3):
+        world.member(nodes=nodes)
+        world.queues(queue())
+        await world.settle()
+    world.running.cancel()
+    assert hub.asked <= 8
+
+
 async def test_a_new_job_wakes_it(world: World) -> None:
     world.hub.job("j")
     await world.admitted("j")
