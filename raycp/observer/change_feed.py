@@ -5,7 +5,7 @@ newest: one subject does not push the others out. Switches, hand-overs and appli
 many, the oldest of the most frequent kind is dropped: 200 clusters that go do not push out why.
 """
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable
 
 import msgspec
@@ -46,9 +46,9 @@ class ChangeFeed:
         return sorted((row for row in self._rows if row.seq > seq), key=lambda row: (row.at, row.seq))
 
     def load(self, saved: Iterable[FleetChange]) -> None:
-        """Put what a predecessor kept before the own entries; all are numbered anew."""
+        """Put what a predecessor kept before the own entries; all are numbered anew. Of more than it can have kept, the last."""
         own, self._rows = self._rows, []
-        for change in [*saved, *own]:
+        for change in [*deque(saved, KEPT), *own]:
             self.seq += 1
             self._rows.append(msgspec.structs.replace(change, id=self.seq, seq=self.seq))
         self._drop()

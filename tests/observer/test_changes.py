@@ -438,6 +438,16 @@ async def test_what_it_could_have_stored_is_not_refused() -> None:
     assert page.chronicle.changes()[0]["subject"] == "x"
 
 
+async def test_more_changes_than_it_can_have_stored_cost_nobody_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    numbered = []
+    monkeypatch.setattr(ChangeFeed, "_drop", lambda feed: numbered.append(len(feed.rows())))
+    row = change("x", WALL)
+    state = {"format": 1, "history": {"ends": WALL, "series": []}, "changes": [row] * 20_000, "facts": None}
+    page = PageFleet(CALM)
+    page.chronicle.restore(zlib.compress(msgspec.msgpack.encode(state)))
+    assert numbered[0] == KEPT
+
+
 async def test_a_large_fleet_fits_into_a_record(monkeypatch: pytest.MonkeyPatch) -> None:
     page = PageFleet(fleet(["hub", *(f"edge-{at}" for at in range(1, 20))]))
     await page.measured(12)
