@@ -1,8 +1,8 @@
 """The newest changes of a fleet, in bounded memory.
 
 What happens again within ``REPEATED_WITHIN`` (a cluster that flaps, workers that crash) is counted at its entry, which becomes the
-newest: one subject does not push the others out. Switches, hand-overs and applies are each an entry of its own. Where there are too
-many, the oldest of the most frequent kind is dropped: 200 clusters that go do not push out why.
+newest: one subject does not push the others out. Switches, hand-overs, applies and actions are each an entry of its own. Where
+there are too many, the oldest of the most frequent kind is dropped: 200 clusters that go do not push out why.
 """
 
 from collections import Counter, deque
@@ -17,7 +17,7 @@ KEPT = 200
 REPEATED_WITHIN = 600.0
 """Seconds."""
 
-_SINGLE = frozenset({ChangeKind.SWITCH, ChangeKind.HAND_OVER, ChangeKind.APPLY})
+_SINGLE = frozenset({ChangeKind.SWITCH, ChangeKind.HAND_OVER, ChangeKind.APPLY, ChangeKind.ACTION})
 
 
 class ChangeFeed:

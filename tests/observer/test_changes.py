@@ -11,6 +11,7 @@ from page_views import JOB, NAMES, WALL, PageFleet, PagePlan, failure, fleet, fl
 from raycp.base.problems import FleetProblem, ProblemCode, ProblemOwner
 from raycp.leadership.switches import Switch
 from raycp.observer import chronicle as chronicles
+from raycp.observer.audit import ActionRecord
 from raycp.observer.change_feed import KEPT, REPEATED_WITHIN, ChangeFeed
 from raycp.observer.changes import LONGEST, ChangeKind, ChangeLevel, FleetChange, changes_between
 from raycp.observer.chronicle import CHANGES_EVERY, RESTORED_WITHIN, Chronicle
@@ -282,6 +283,15 @@ def test_each_switch_is_an_entry() -> None:
     feed = ChangeFeed()
     feed.add([change("shard 0", kind=ChangeKind.SWITCH, what="switched")] * 3)
     assert len(feed.since()) == 3
+
+
+async def test_an_action_that_was_refused_stays_beside_the_one_that_was_done() -> None:
+    page = PageFleet(CALM)
+    for at, status in enumerate((409, 200)):
+        page.chronicle.acted(ActionRecord(WALL + at, "drain", "{}", "write token", "10.0.0.7", status, f"answer {status}", 0.1))
+    assert [(row["level"], row["text"], row["count"]) for row in page.chronicle.changes()] == [
+        ("warn", "answer 409", 1), ("note", "answer 200", 1)
+    ]  # fmt: skip
 
 
 def test_many_of_one_kind_do_not_push_out_the_others() -> None:
