@@ -161,11 +161,19 @@ class ObserverAccess:
 def forged(headers: Mapping[str, str]) -> str:
     """Why a write may be another page's doing; empty where it is not."""
     origin = headers.get("Origin")
-    if origin is not None and urllib.parse.urlsplit(origin).netloc.lower() != headers.get("Host", "").lower():
+    if origin is not None and _server_of(origin) != headers.get("Host", "").lower():
         return "a page of another server may not write here"
     if headers.get("Sec-Fetch-Site", "same-origin") != "same-origin":
         return "only this server's own page may write here"
     return "" if headers.get(WRITE_HEADER) else f"a write needs the header {WRITE_HEADER}, with any value"
+
+
+def _server_of(origin: str) -> str | None:
+    """Host and port of an ``Origin``; None where it is none."""
+    try:
+        return urllib.parse.urlsplit(origin).netloc.lower()
+    except ValueError:
+        return None
 
 
 def _token(path: str) -> bytes:

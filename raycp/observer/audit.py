@@ -14,6 +14,7 @@ import msgspec
 from raycp.base.clock import Clock
 from raycp.base.plaintext import one_line
 from raycp.metrics.recorder import FlightRecorder
+from raycp.metrics.redaction import redact
 
 log = logging.getLogger(__name__)
 
@@ -61,13 +62,14 @@ class Audit:
 
     def acted(self, action: str, about: str, by: str, origin: str, status: int, outcome: str, seconds: float) -> None:
         """Somebody who may write has asked for an action."""
-        about, outcome = one_line(about)[:LONGEST], one_line(outcome)[:LONGEST]
+        recorded = _parts(about)
+        about, outcome = (one_line(redact(text))[:LONGEST] for text in (about, outcome))  # a body may have anything, also a token
         made = ActionRecord(self._clock.wall(), action, about, by, origin, status, outcome, round(seconds, 3))
         self._records.append(made)
         fields = {name: getattr(made, name) for name in made.__struct_fields__ if name != "at"}
         log.log(logging.INFO if status < 400 else logging.WARNING, "action %s: %s", action, outcome, extra=fields)
         if self._recorder is not None:
-            self._recorder.note("action", urgent=True, **fields)
+            self._recorder.note("action", urgent=True, **{**fields, "about": recorded})
         self._acted_upon(made)
 
     def refused(self, path: str, by: str, origin: str, status: int, why: str) -> None:
@@ -82,3 +84,12 @@ class Audit:
         log.warning("a write was refused: %s%s", why, more, extra=fields)
         if self._recorder is not None:
             self._recorder.note("refused_write", why=why, **fields)
+
+
+def _parts(body: str) -> Any:
+    """A body for the flight recorder, which cuts a text off at its first brace: JSON in its parts, else as text."""
+    try:
+        parts = msgspec.json.decode(body) if len(body) <= LONGEST else None
+    except (msgspec.MsgspecError, UnicodeEncodeError, RecursionError):
+        parts = None
+    return redact(body.lstrip("{ ") if parts is None else parts)

@@ -1,11 +1,11 @@
 """The newest changes of a fleet, in bounded memory.
 
 What happens again within ``REPEATED_WITHIN`` (a cluster that flaps, workers that crash) is counted at its entry, which becomes the
-newest: one subject does not push the others out. Switches, hand-overs and applies are each an entry of its own. Where there are too
-many, the oldest of the most frequent kind is dropped: 200 clusters that go do not push out why.
+newest: one subject does not push the others out. Switches, hand-overs, applies and actions are each an entry of its own. Where
+there are too many, the oldest of the most frequent kind is dropped: 200 clusters that go do not push out why.
 """
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable
 
 import msgspec
@@ -17,7 +17,7 @@ KEPT = 200
 REPEATED_WITHIN = 600.0
 """Seconds."""
 
-_SINGLE = frozenset({ChangeKind.SWITCH, ChangeKind.HAND_OVER, ChangeKind.APPLY})
+_SINGLE = frozenset({ChangeKind.SWITCH, ChangeKind.HAND_OVER, ChangeKind.APPLY, ChangeKind.ACTION})
 
 
 class ChangeFeed:
@@ -46,9 +46,9 @@ class ChangeFeed:
         return sorted((row for row in self._rows if row.seq > seq), key=lambda row: (row.at, row.seq))
 
     def load(self, saved: Iterable[FleetChange]) -> None:
-        """Put what a predecessor kept before the own entries; all are numbered anew."""
+        """Put what a predecessor kept before the own entries; all are numbered anew. Of more than it can have kept, the last."""
         own, self._rows = self._rows, []
-        for change in [*saved, *own]:
+        for change in [*deque(saved, KEPT), *own]:
             self.seq += 1
             self._rows.append(msgspec.structs.replace(change, id=self.seq, seq=self.seq))
         self._drop()

@@ -5,6 +5,7 @@ At a hand-over between two revisions of a fleet, the old one's observer marks it
 goes on from there, or without that mark after ``CLOSED_WITHIN``. Only the fleet that is recorded as leading writes.
 """
 
+import asyncio
 import base64
 import contextlib
 import logging
@@ -67,6 +68,7 @@ class HubCheckpoint:
         self._leads = leads
         self._saved: Record | None = None
         self._closing = False
+        self._one = asyncio.Lock()
         self._leads_since = float("-inf")
 
     async def warm_up(self) -> None:
@@ -94,7 +96,13 @@ class HubCheckpoint:
         await self.keep()
 
     async def keep(self) -> None:
-        """Read which fleet leads; if it is this one, go on from the last checkpoint and write the next."""
+        """Read which fleet leads; if it is this one, go on from the last checkpoint and write the next.
+
+        One at a time: several loops call it, and what is stored must be taken over once."""
+        async with self._one:
+            await self._keep()
+
+    async def _keep(self) -> None:
         plan = self._plan()
         if plan is None or plan.hub.connect is None or plan.following is not None:
             return

@@ -47,7 +47,10 @@ class FleetScheduler:
         self._unsure: set[tuple[str, str]] = set()
         """Jobs that were handed out while the queues were not known."""
         self._buffer: dict[str, tuple[Obj, bool]] = {}
-        """Changes before a term's jobs are listed, the last of each."""
+        """Changes before a term's jobs are listed, the last of each; of those that go only while they are listed, so that a long
+        pause keeps no job that is gone."""
+        self._lists = False
+        """Whether a term is being shown all there is."""
         self._unshown: dict[str, None] = {}
         """Clusters that have changed since a new term was shown them."""
         self._unshown_queues = False
@@ -117,7 +120,9 @@ class FleetScheduler:
         for obj, gone in changes:
             if not (self.queues.specs or concerns(obj.raw) or (term is not None and term.knows(obj))):
                 continue
-            if term is None:
+            if term is None and gone and not self._lists:
+                self._buffer.pop(obj.meta.uid, None)  # the next list is without it
+            elif term is None:
                 self._buffer[obj.meta.uid] = (obj, gone)
             else:
                 term.take(obj, gone=gone)
@@ -174,7 +179,7 @@ class FleetScheduler:
                     else:
                         await self._sleep(term.next_turn())
             finally:
-                self._term, self._scanned = None, False
+                self._term, self._scanned, self._lists = None, False, False
                 term.close()
 
     def _needed(self) -> bool:
@@ -185,6 +190,7 @@ class FleetScheduler:
 
     async def _begin(self, term: SchedulerTerm) -> None:
         """Show it all that there is, in slices; what changes meanwhile too."""
+        self._lists = True
         listed = {obj.meta.uid: obj async for obj in self._hub.all_jobs()}
         self._unshown, self._unshown_queues = dict.fromkeys(self._clusters), True
         jobs = iter(list(listed.values()))
@@ -217,7 +223,7 @@ class FleetScheduler:
                     listed[uid] = obj
             else:
                 break
-        self._term = term
+        self._term, self._lists = term, False
 
     async def _sleep(self, seconds: float) -> None:
         waits = {asyncio.ensure_future(self._woken.wait()), asyncio.ensure_future(self._clock.sleep(seconds))}

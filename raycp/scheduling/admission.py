@@ -207,7 +207,9 @@ class Admission(AdmissionQuestions):
             self._plans.foresee(plan.entry, plan.flavor, now, list(self._state.leaving.values()) if plan.preempts else [])
             if enough():
                 return out
-        for entry, kind, record in self._displaced.decided(now):  # what runs comes before what waits
+        moves = self._displaced.decided(now)  # what runs comes before what waits
+        while len(out) < limit and (move := next(moves, None)) is not None:
+            entry, kind, record = move
             self._apply(entry, record, now)
             out.append(AdmissionDecision(kind, entry.uid, record))
             self._freed()

@@ -177,7 +177,8 @@ async def test_writes_need_their_own_right_and_no_page_of_others_has_it(files: F
     async with aiohttp.ClientSession(url) as session:
         expected = [({}, 401), (bearer("x"), 401), (bearer(READ), 403), (basic(WRITE), 403), (bearer(WRITE), 200),
                     ({**bearer(WRITE), "Origin": url}, 200), ({**bearer(WRITE), "Origin": "https://evil.example"}, 403),
-                    ({**bearer(WRITE), "Origin": "null"}, 403), ({**bearer(WRITE), "Sec-Fetch-Site": "same-origin"}, 200),
+                    ({**bearer(WRITE), "Origin": "null"}, 403), ({**bearer(WRITE), "Origin": "http://[evil"}, 403),
+                    ({**bearer(WRITE), "Sec-Fetch-Site": "same-origin"}, 200),
                     *(({**bearer(WRITE), "Sec-Fetch-Site": site}, 403) for site in ("cross-site", "none"))]  # fmt: skip
         for headers, status in expected:
             async with session.post("/api/v1/write", headers={**headers, WRITE_HEADER: "x"}) as answer:

@@ -21,9 +21,11 @@ from raycp.cli.debug import wanted
 from raycp.config.observer import ObserverSpec
 from raycp.driver.flight_recordings import FlightRecordings
 from raycp.metrics.log import fields_of
+from raycp.metrics.recorder import FlightRecorder
+from raycp.metrics.recorder.scrubber import scrubbed
 from raycp.observer import action_routes
 from raycp.observer.access import WRITE_HEADER
-from raycp.observer.audit import KEPT, Audit
+from raycp.observer.audit import KEPT, ActionRecord, Audit
 from raycp.observer.web import WebServer, serve
 from raycp.protocol.control import Amended, ErrorCode, HandOver, HandoverResult, ReconcileNow, RequestedKey, SetDrain, SetPause
 from raycp.protocol.members import LEADER
@@ -284,6 +286,25 @@ async def test_an_action_is_a_record_of_the_log_and_a_flood_of_strangers_a_line(
     assert len(audit.records) == KEPT
 
 
+class Recorded(FlightRecorder):
+    """Has what a recorder would keep."""
+
+    kept: Any = None
+
+    def note(self, what: str, subject: Any = "", /, *, urgent: bool = False, **fields: Any) -> None:
+        self.kept = scrubbed(fields)
+
+
+async def test_a_secret_in_a_body_is_kept_nowhere() -> None:
+    recorder = Recorded(SystemClock())
+    acted: list[ActionRecord] = []
+    audit = Audit(SystemClock(), recorder, acted.append)
+    for body in (f'{{"clusters":["east"],"token":"{WRITE}"}}', f'{{"token":"{WRITE}"', f'{{"password":"{WRITE}"' + 1000 * "x"):
+        audit.acted("pause", body, "x", "y", 400, f"unknown: Bearer {WRITE}", 0.0)
+        assert WRITE not in f"{acted}{audit.records}{recorder.kept}"
+    assert "east" in acted[0].about
+
+
 async def test_actions_of_a_fleet_reach_its_leader_and_its_recordings(tmp_path: Path) -> None:
     for name, token in (("read", READ), ("write", WRITE)):
         (tmp_path / name).write_text(token)
@@ -328,5 +349,7 @@ async def test_actions_of_a_fleet_reach_its_leader_and_its_recordings(tmp_path: 
             (name, "write token", status)
             for name, status in zip(reversed(names), (200, 404, 200, 200, 200, 200), strict=True)
         ]  # fmt: skip
+        reconciled = {"cluster": "here", "kind": "ConfigMap", "namespace": "default", "name": "a"}
+        assert [each["about"] for each in acted][:3] == [reconciled, {"clusters": ["nowhere"]}, {"controllers": ["tracked"]}]
         orders = {record.fields["order"]: record.fields for record, origin in flight.records if record.what == "order"}
         assert orders["MakeDue"]["by"] == BY, "who ordered it is with the member that did it, too"

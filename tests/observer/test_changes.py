@@ -11,6 +11,7 @@ from page_views import JOB, NAMES, WALL, PageFleet, PagePlan, failure, fleet, fl
 from raycp.base.problems import FleetProblem, ProblemCode, ProblemOwner
 from raycp.leadership.switches import Switch
 from raycp.observer import chronicle as chronicles
+from raycp.observer.audit import ActionRecord
 from raycp.observer.change_feed import KEPT, REPEATED_WITHIN, ChangeFeed
 from raycp.observer.changes import LONGEST, ChangeKind, ChangeLevel, FleetChange, changes_between
 from raycp.observer.chronicle import CHANGES_EVERY, RESTORED_WITHIN, Chronicle
@@ -284,6 +285,15 @@ def test_each_switch_is_an_entry() -> None:
     assert len(feed.since()) == 3
 
 
+async def test_an_action_that_was_refused_stays_beside_the_one_that_was_done() -> None:
+    page = PageFleet(CALM)
+    for at, status in enumerate((409, 200)):
+        page.chronicle.acted(ActionRecord(WALL + at, "drain", "{}", "write token", "10.0.0.7", status, f"answer {status}", 0.1))
+    assert [(row["level"], row["text"], row["count"]) for row in page.chronicle.changes()] == [
+        ("warn", "answer 409", 1), ("note", "answer 200", 1)
+    ]  # fmt: skip
+
+
 def test_many_of_one_kind_do_not_push_out_the_others() -> None:
     feed = ChangeFeed()
     feed.add([change("shard 0", kind=ChangeKind.SWITCH, what="switched")])
@@ -436,6 +446,16 @@ async def test_what_it_could_have_stored_is_not_refused() -> None:
     page = PageFleet(CALM)
     page.chronicle.restore(stored_at(WALL))
     assert page.chronicle.changes()[0]["subject"] == "x"
+
+
+async def test_more_changes_than_it_can_have_stored_cost_nobody_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    numbered = []
+    monkeypatch.setattr(ChangeFeed, "_drop", lambda feed: numbered.append(len(feed.rows())))
+    row = change("x", WALL)
+    state = {"format": 1, "history": {"ends": WALL, "series": []}, "changes": [row] * 20_000, "facts": None}
+    page = PageFleet(CALM)
+    page.chronicle.restore(zlib.compress(msgspec.msgpack.encode(state)))
+    assert numbered[0] == KEPT
 
 
 async def test_a_large_fleet_fits_into_a_record(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """A state of the observer's in the hub: taken over, written, refused; which of two fleets writes."""
 
+import asyncio
 import base64
 import types
 from typing import Any
@@ -152,6 +153,24 @@ async def test_only_the_fleet_that_leads_writes(hub: Hub) -> None:
     hub.leads.home = "blue"
     await found.keep()
     assert (leads, hub.writes) == ([False, True], 1)
+
+
+async def test_what_is_stored_is_taken_over_once_and_the_last_one_is_marked_whoever_else_writes(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.put(b"41", closed="true")
+    read, state, restored = hub.read, State(), list[bytes]()
+
+    async def slowly(what: str) -> Record | None:
+        await asyncio.sleep(0)
+        return await read(what)
+
+    monkeypatch.setattr(hub, "read", slowly)
+    monkeypatch.setattr(state, "restore", restored.append)
+    found = keeper(VirtualClock(), state)
+    await asyncio.gather(found.keep(), found.keep(), found.close())
+    assert restored == [b"41"]
+    assert hub.stored["history"].data["closed"] == "true"
 
 
 async def test_what_another_has_written_is_written_over_next_time(hub: Hub) -> None:

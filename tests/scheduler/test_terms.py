@@ -141,6 +141,44 @@ async def test_a_member_that_tells_nothing_does_not_hold_the_others_back_for_lon
         await comes(clock, lambda: hub.admission("j").get("clusters") == {"east": 8}, HEARING + 2.0)
 
 
+async def test_a_long_pause_keeps_no_job_that_is_gone(clock: VirtualClock) -> None:
+    hub = MemoryHub()
+    hub.writable = False
+    async with running(hub, clock) as scheduler:
+        member(scheduler, "east")
+        for number in range(20):
+            hub.put(f"j{number}", parallelism=1, gang={})
+        assert scheduler.engaged
+        for number in range(19):
+            hub.delete(f"j{number}")
+        hub.writable = True
+        await comes(clock, lambda: hub.admission("j19").get("state") == "Admitted")
+        hub.writable = False
+        await comes(clock, lambda: not scheduler.ready)
+        hub.put("late", parallelism=1, gang={})
+        hub.delete("j19")
+        hub.delete("late")
+        assert not scheduler.engaged
+
+
+async def test_a_job_that_goes_while_the_jobs_are_listed_holds_nothing(clock: VirtualClock) -> None:
+    hub = MemoryHub()
+    hub.put("old", {"admission": {"state": "Admitted", "clusters": {"east": 8}}}, parallelism=8, gang={})
+    hub.put("new", parallelism=8, gang={})
+    listed = hub.all_jobs
+
+    async def slowly() -> AsyncIterator[Obj]:
+        async for obj in listed():
+            yield obj
+            if obj.meta.name == "old":
+                hub.delete("old")
+
+    hub.all_jobs = slowly  # type: ignore[method-assign]
+    async with running(hub, clock) as scheduler:
+        member(scheduler, "east")
+        await comes(clock, lambda: hub.admission("new").get("clusters") == {"east": 8})
+
+
 COMPLETE = {"conditions": [{"type": "Complete", "status": "True"}]}
 
 

@@ -243,3 +243,18 @@ def test_in_any_order_of_drains_ends_and_restarts_totals_stay_and_room_holds(
             w.admission.displace(uid, Displacement(limits[uid]))
         elif step == 4:
             w.submit(job(f"n{w.now:g}", rng.randrange(1, 5), queue="q", created=w.now))
+
+
+def test_no_more_move_at_once_than_may_be_written_and_the_rest_follows() -> None:
+    w = world(a=8, b=8)
+    for uid in ("i", "j", "k"):
+        admitted(w, uid, 2)
+    close(w, "c-a", refusal="it is drained")
+    for uid in ("i", "j", "k"):
+        displace(w, uid, a=0)
+    made = []
+    for _ in range(2):
+        made.append(len(w.decide(limit=2)))
+        assert w.admission.undecided == (len(made) == 1)
+    assert made == [2, 1]
+    assert all(w.records[uid].clusters == {"c-b": 2} for uid in ("i", "j", "k"))
