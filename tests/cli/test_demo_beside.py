@@ -56,7 +56,7 @@ def test_the_demo_of_the_wheel_beside_the_quickstart_fleet(tmp_path: Path) -> No
         assert started[1].returncode == 0, told
         assert "Jobs: 20 complete, 0 failed; Pods created twice: 0" in told
         assert "waits for WaitingForQuota: " in told, "of the five jobs with a queue, two have to wait"
-        assert re.search(r"^demo-research +demo +[1-9]", told, re.MULTILINE), told
+        assert re.search(r"^demo-(research|serving) +demo +[1-9]", told, re.MULTILINE), told
 
         assert fleet.poll() is None, "the first one goes on"
         assert {name: (home / "quickstart" / f"{name}.kubeconfig").read_text() for name in CLUSTERS} == kept
