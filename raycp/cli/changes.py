@@ -5,9 +5,9 @@ import datetime
 from collections.abc import Sequence
 from typing import Any
 
-from raycp.cli.console import put_or_watch
+from raycp.cli.console import put_found
 from raycp.cli.observer import add_observer, fetch_list, observer_url
-from raycp.cli.output import Column, Page, Row, add_every, add_output, document, render
+from raycp.cli.output import Column, Page, Row, add_every, add_output, render
 
 COLUMNS = [
     Column("TIME (UTC)", lambda row: _time(row["at"])),
@@ -46,12 +46,7 @@ def _count(text: str) -> int:
 def run(args: argparse.Namespace) -> int:
     """Print them; until interrupted with ``-w``."""
     url = observer_url(args)
-
-    def draw() -> Page:
-        rows = changes_at(url)[-args.last :]
-        return document(rows, args.output) if args.output in ("json", "yaml") else show(rows, args.output)
-
-    put_or_watch(draw, args.every if args.watch else None)
+    put_found(args, lambda: changes_at(url)[-args.last :], show)
     return 0
 
 

@@ -5,16 +5,19 @@ character, whose columns stay what they are. Text from outside is made harmless,
 imported where it draws.
 """
 
+import argparse
 import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from raycp.base.plaintext import harmless
 from raycp.cli.errors import CliError
-from raycp.cli.output import Page, TextTable
+from raycp.cli.output import Page, TextTable, document
 from raycp.cli.printer import is_rich, say, writing
+
+Found = TypeVar("Found")
 
 Report = Callable[[str, int], None]
 """Takes the newest state of what a command waits for, in one line, and how much of the total is done."""
@@ -33,10 +36,16 @@ def put(page: Page) -> None:
             console.print(_drawn(block), soft_wrap=isinstance(block, str))
 
 
-def put_or_watch(draw: Callable[[], Page], every: float | None) -> None:
-    """Print what ``draw`` returns, once; with ``every``, see ``watch``."""
-    if every is not None:
-        watch(draw, every)
+def put_found(args: argparse.Namespace, ask: Callable[[], Found], show: Callable[[Found, str], Page]) -> None:
+    """Print what ``ask`` returns, as a document or as ``show`` makes it, as the options of ``add_output``, ``add_every`` and
+    ``--watch`` say."""
+
+    def draw() -> Page:
+        found = ask()
+        return document(found, args.output) if args.output in ("json", "yaml") else show(found, args.output)
+
+    if args.watch:
+        watch(draw, args.every)
     put(draw())
 
 

@@ -4,9 +4,9 @@ import argparse
 import time
 from typing import Any
 
-from raycp.cli.console import put_or_watch
+from raycp.cli.console import put_found
 from raycp.cli.observer import add_observer, fetch_list, observer_url
-from raycp.cli.output import Column, Page, Row, add_every, add_output, document, render
+from raycp.cli.output import Column, Page, Row, add_every, add_output, render
 from raycp.cli.status import PROBLEMS, since
 
 COLUMNS = [
@@ -39,12 +39,7 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print them; until interrupted with ``-w``."""
     url = observer_url(args)
-
-    def draw() -> Page:
-        found = failures_at(url)
-        return document(found, args.output) if args.output in ("json", "yaml") else show(found, args.output)
-
-    put_or_watch(draw, args.every if args.watch else None)
+    put_found(args, lambda: failures_at(url), show)
     return 0
 
 

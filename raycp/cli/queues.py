@@ -3,9 +3,9 @@
 import argparse
 from typing import Any
 
-from raycp.cli.console import put_or_watch
+from raycp.cli.console import put_found
 from raycp.cli.observer import add_observer, fetch_list, observer_url
-from raycp.cli.output import Column, Page, Row, add_every, add_output, document, render
+from raycp.cli.output import Column, Page, Row, add_every, add_output, render
 
 COLUMNS = [
     Column("NAME", "name"),
@@ -37,12 +37,7 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print them; until interrupted with ``-w``."""
     url = observer_url(args)
-
-    def draw() -> Page:
-        found = queues_at(url)
-        return document(found, args.output) if args.output in ("json", "yaml") else show(found, args.output)
-
-    put_or_watch(draw, args.every if args.watch else None)
+    put_found(args, lambda: queues_at(url), show)
     return 0
 
 
@@ -58,7 +53,7 @@ def show(rows: list[dict[str, Any]], format: Any) -> Page:
 
 
 def head_text(head: Row | None) -> str:
-    """The next job, and what it waits for; an observer of an earlier release does not tell."""
+    """The next job, and what it waits for; an observer of an earlier release does not report it."""
     return f"{head['job']}: {head['message'] or head['reason']}" if head else "-"
 
 

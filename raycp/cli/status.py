@@ -141,7 +141,7 @@ async def _status(client: FleetClient) -> Row:
 
 
 def judged(status: Row) -> Row:
-    """The status, the verdict first: the leader's, else one made here. The leader of an earlier release tells neither it nor what
+    """The status, the verdict first: the leader's, else one made here. The leader of an earlier release reports neither it nor what
     fails."""
     rest = dict(status)
     found = rest.pop("verdict", None)
@@ -150,7 +150,7 @@ def judged(status: Row) -> Row:
     return {"verdict": found, **rest}
 
 
-def told(status: Row) -> list[str]:
+def verdict_lines(status: Row) -> list[str]:
     """The verdict as lines: the sentence, and what fails beside it, which no table here shows."""
     found = status["verdict"]
     details = found.get("details") or ()
@@ -193,7 +193,7 @@ def show(status: Row, format: Any) -> Page:
     leader = status.get("leader") or {}
     observer = status.get("observer") or {}
     ready = readiness_of(status)
-    lines = "".join(f"{line}\n" for line in told(status))
+    lines = "".join(f"{line}\n" for line in verdict_lines(status))
     page = Page(
         f"{lines}fleet {status.get('fleet') or '-'} ({ready}), generation {status.get('generation', '-')}\n"
         f"leader: epoch {text(leader.get('epoch'))}, incarnation {text(leader.get('incarnation'))}, "

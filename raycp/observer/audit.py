@@ -43,7 +43,7 @@ class ActionRecord(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Audit:
-    """One per observer. ``acted_upon`` is told each action."""
+    """One per observer. ``acted_upon`` is notified of each action."""
 
     def __init__(
         self, clock: Clock, recorder: FlightRecorder | None = None, acted_upon: Callable[[ActionRecord], None] = lambda _: None

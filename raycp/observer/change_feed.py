@@ -14,6 +14,11 @@ from raycp.observer.changes import ChangeKind, FleetChange
 
 KEPT = 200
 
+LONGEST = 300
+"""Characters of a change's text, wherever it comes from: from the fleet's state, from an action, from what was stored."""
+
+_LONGEST_NAME = 200
+
 REPEATED_WITHIN = 600.0
 """Seconds."""
 
@@ -32,6 +37,7 @@ class ChangeFeed:
         """Append changes, and keep ``KEPT``."""
         for change in changes:
             self.seq += 1
+            change = _bounded(change)
             last = next((row for row in reversed(self._rows) if _repeats(row, change)), None)
             if last is not None:
                 self._rows.remove(last)
@@ -50,7 +56,7 @@ class ChangeFeed:
         own, self._rows = self._rows, []
         for change in [*deque(saved, KEPT), *own]:
             self.seq += 1
-            self._rows.append(msgspec.structs.replace(change, id=self.seq, seq=self.seq))
+            self._rows.append(msgspec.structs.replace(_bounded(change), id=self.seq, seq=self.seq))
         self._drop()
 
     def rows(self) -> list[FleetChange]:
@@ -63,6 +69,12 @@ class ChangeFeed:
             kind, _ = kinds.most_common(1)[0]
             del self._rows[next(at for at, row in enumerate(self._rows) if row.kind == kind)]
             kinds[kind] -= 1
+
+
+def _bounded(change: FleetChange) -> FleetChange:
+    cut = {"subject": _LONGEST_NAME, "text": LONGEST}
+    fields = {name: f"{value[: most - 1]}…" for name, most in cut.items() if len(value := getattr(change, name)) > most}
+    return msgspec.structs.replace(change, **fields) if fields else change
 
 
 def _repeats(row: FleetChange, change: FleetChange) -> bool:

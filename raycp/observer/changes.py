@@ -13,10 +13,6 @@ import msgspec
 from raycp.observer.facts import ClusterFact, FailingFact, FleetFacts, MemberFact, SwitchFact
 from raycp.protocol.members import Role
 
-LONGEST = 300
-"""Characters of a change's text."""
-
-_LONGEST_NAME = 200
 _NAMED = 5
 """Names that one text lists."""
 
@@ -106,7 +102,7 @@ def changes_between(before: FleetFacts | None, after: FleetFacts, now: float) ->
     ]
     known = {each.identity for each in before.switches}
     news = [_switch(each) for each in after.switches if each.identity not in known]
-    return [*news, *map(_bounded, _grouped(rows))]
+    return [*news, *_grouped(rows)]
 
 
 _MANY = {
@@ -143,16 +139,14 @@ def _switch(switch: SwitchFact) -> FleetChange:
         text += f" after {switch.before}"
     if switch.leaderless is not None:
         text += f"; leaderless for {1000 * switch.leaderless:.0f} ms"
-    return _bounded(
-        FleetChange(
-            at=switch.at,
-            kind=kind,
-            level=ChangeLevel.BAD if switch.cause in _DEATHS else ChangeLevel.NOTE,
-            subject=switch.what,
-            what="started" if switch.cause in _STARTS else "switched",
-            text=f"{text}; epoch {switch.epoch}, term {switch.term}",
-            section="leadership",
-        )
+    return FleetChange(
+        at=switch.at,
+        kind=kind,
+        level=ChangeLevel.BAD if switch.cause in _DEATHS else ChangeLevel.NOTE,
+        subject=switch.what,
+        what="started" if switch.cause in _STARTS else "switched",
+        text=f"{text}; epoch {switch.epoch}, term {switch.term}",
+        section="leadership",
     )
 
 
@@ -217,7 +211,7 @@ def _processes(before: FleetFacts, after: FleetFacts, now: float) -> Iterator[Fl
         elif not old.member:
             found = ChangeLevel.GOOD, "started", _process(new)
         elif not (old.pid and new.pid) and old.member == new.member:
-            continue  # the same one: it had not told its pid yet
+            continue  # the same one: it had not reported its pid yet
         else:
             found = ChangeLevel.WARN, "replaced", f"{_process(old)} → {_process(new)}"
         yield FleetChange(
@@ -337,9 +331,3 @@ def _listed(names: Iterable[str]) -> str:
     found = list(names)
     more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
     return ", ".join(found[:_NAMED]) + more
-
-
-def _bounded(change: FleetChange) -> FleetChange:
-    cut = {"subject": _LONGEST_NAME, "text": LONGEST}
-    fields = {name: f"{value[: most - 1]}…" for name, most in cut.items() if len(value := getattr(change, name)) > most}
-    return msgspec.structs.replace(change, **fields) if fields else change

@@ -36,7 +36,7 @@ _ELSEWHERE = ACCUSED | {
     ProblemCode.LEADERSHIP,
     ProblemCode.DRAIN,
 }
-"""Problems that clusters, nodes and the readiness tell of."""
+"""Problems that the facts of clusters, nodes and the readiness report."""
 
 
 class MemberFact(msgspec.Struct, frozen=True):

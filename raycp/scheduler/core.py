@@ -23,7 +23,7 @@ from raycp.scheduling.queues import QueueStatus
 
 HEARING = 5.0
 """Seconds that a term waits at most, before its first decision, until it has heard of each member what it has: else all goes to
-those whose shard is first to tell."""
+those whose shard is first to report."""
 
 SETTLE = 1.0
 """Seconds between a promotion and the list of the jobs: what a predecessor had sent before it died takes effect meanwhile, or never
@@ -41,7 +41,7 @@ class FleetScheduler:
         self._clock = clock
         self._clusters: dict[str, tuple[Candidate, CapacitySummary | None]] = {}
         self._unheard: set[str] = set()
-        """Members of which nothing has been told yet."""
+        """Members of which nothing has been reported yet."""
         self._term: SchedulerTerm | None = None
         """The present one; None until its jobs are listed."""
         self._unsure: set[tuple[str, str]] = set()
@@ -129,7 +129,7 @@ class FleetScheduler:
             self._woken.set()
 
     def set_cluster(self, cluster: Candidate, capacity: CapacitySummary | None, *, heard: bool) -> None:
-        """A member has joined or changed. ``heard``: this is what its shard tells, not what is assumed until it does."""
+        """A member has joined or changed. ``heard``: this is what its shard reports, not what is assumed until it does."""
         if not heard:
             self._unheard.add(cluster.name)
         elif cluster.name in self._unheard:

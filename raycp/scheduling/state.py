@@ -89,15 +89,16 @@ class AdmissionState:
     def set_candidate(self, cluster: Candidate) -> None:
         """It is there, or has changed."""
         self.candidates[cluster.name] = cluster
-        self._offers.pop(cluster.name, None)
-        self._totals.clear()
-        self._eligible.clear()
-        self._same.clear()
+        self._outdated(cluster.name)
 
     def remove_candidate(self, name: str) -> None:
         """It has left the fleet."""
         self.candidates.pop(name, None)
-        self._offers.pop(name, None)
+        self._outdated(name)
+
+    def _outdated(self, cluster: str) -> None:
+        """What was found with that cluster as it was."""
+        self._offers.pop(cluster, None)
         self._totals.clear()
         self._eligible.clear()
         self._same.clear()

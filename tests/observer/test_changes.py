@@ -12,8 +12,8 @@ from raycp.base.problems import FleetProblem, ProblemCode, ProblemOwner
 from raycp.leadership.switches import Switch
 from raycp.observer import chronicle as chronicles
 from raycp.observer.audit import ActionRecord
-from raycp.observer.change_feed import KEPT, REPEATED_WITHIN, ChangeFeed
-from raycp.observer.changes import LONGEST, ChangeKind, ChangeLevel, FleetChange, changes_between
+from raycp.observer.change_feed import KEPT, LONGEST, REPEATED_WITHIN, ChangeFeed
+from raycp.observer.changes import ChangeKind, ChangeLevel, FleetChange, changes_between
 from raycp.observer.chronicle import CHANGES_EVERY, RESTORED_WITHIN, Chronicle
 from raycp.observer.facts import ADOPTED_WITHIN, CLEARED_AFTER, FleetFacts, facts_of
 from raycp.protocol.plan import ControllerPlan
@@ -244,7 +244,12 @@ def test_problems_begin_and_end() -> None:
 
 def test_texts_are_bounded() -> None:
     loop = FleetProblem(ProblemCode.OTHER, ProblemOwner(cluster="c" * 5000), "x" * 5000, WALL)
-    for row in changes_between(facts(CALM), facts(fleet(NAMES, problems=[loop])), AFTER):
+    found = changes_between(facts(CALM), facts(fleet(NAMES, problems=[loop])), AFTER)
+    seen, stored = ChangeFeed(), ChangeFeed()
+    seen.add(found)
+    stored.load(found)
+    assert len(seen.rows()) == len(stored.rows()) == len(found) > 0
+    for row in [*seen.rows(), *stored.rows()]:
         assert len(row.text) <= LONGEST
         assert len(row.subject) <= LONGEST
 

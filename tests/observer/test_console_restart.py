@@ -14,6 +14,7 @@ from revisions import Revision, house
 from raycp.base.problems import ProblemCode
 from raycp.driver.upgrade import upgrade
 from raycp.observer import core as observer_core
+from raycp.observer.chronicle import Chronicle
 from raycp.observer.core import ObserverCore
 
 RECORD = ("configmaps", "raycp-system", "raycp-t-history")
@@ -95,12 +96,29 @@ async def test_another_observer_goes_on() -> None:
         assert (await named(fleet, "observer observer", *BACK))["at"] > died["at"], "which it sees of itself"
 
 
-async def test_a_new_leader_brings_no_false_news() -> None:
+async def test_a_new_leader_brings_no_false_news(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its first status knows neither members nor clusters."""
+    looks, look = 0, Chronicle.look
+
+    async def counted(chronicle: Chronicle) -> None:
+        nonlocal looks
+        await look(chronicle)
+        looks += 1
+
+    monkeypatch.setattr(Chronicle, "look", counted)
     async with led() as fleet:
         await fleet.apply(doc())
         await named(fleet, "leader", "started")
         view = observer(fleet).view
+
+        async def all_there() -> bool:
+            status = await view.status()
+            standbys = status["standbys"]
+            return status["readiness"] == "ready" and bool(standbys) and all(row["member"] and row["ready"] for row in standbys)
+
+        await until(all_there, what="what comes up late is news of its own")
+        seen = looks
+        await until(lambda: looks > seen + 1, what="the observer has looked since")
         before = await view.changes()
         await fleet.die()
         fleet.start_leader()

@@ -5,21 +5,17 @@ The scheduler alone writes ``status.admission``, before any Pod is made; the con
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from pydantic import Field
 
 from raycp.controllers.batchjob.placementtypes import Topology
+from raycp.controllers.crdmodel import CrdModel
 
 JobName = Annotated[str, Field(min_length=1, max_length=63, pattern="^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
 PRIORITY_LIMIT = 1_000_000_000
 """As a PriorityClass of users (API doc, PriorityClass)."""
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore")
-
-
-class Gang(_Model):
+class Gang(CrdModel):
     """All or nothing: no Pod starts before so many of them have a place, over all chosen clusters."""
 
     min_available: int | None = Field(
@@ -37,7 +33,7 @@ class Gang(_Model):
     )
 
 
-class JobDependency(_Model):
+class JobDependency(CrdModel):
     """Another job of this namespace that comes first."""
 
     job: JobName = Field(description="Name of the job.")
@@ -46,7 +42,7 @@ class JobDependency(_Model):
     )
 
 
-class AdmissionStatus(_Model):
+class AdmissionStatus(CrdModel):
     """The scheduler's decision. Without it, no Pod of a job that needs one is made."""
 
     state: Literal["Pending", "Admitted", "Evicting"] = Field(

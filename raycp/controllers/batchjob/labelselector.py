@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from pydantic import ConfigDict, Field
 
 from raycp.controllers.batchjob.podtemplate import LabelValue
 from raycp.controllers.batchjob.validation import INVALID, REQUIRED, SpecRule, cel_rules
+from raycp.controllers.crdmodel import CrdModel
 
 SELECTOR_LIMIT = 64
 """Labels, expressions, and values of one expression."""
@@ -33,22 +33,16 @@ SELECTOR_RULES: Sequence[SpecRule] = (
 """Of each expression (``ValidateLabelSelectorRequirement`` of apimachinery)."""
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore")
-
-
-class SelectorRequirement(_Model):
+class SelectorRequirement(CrdModel):
     """One requirement on a label."""
 
-    model_config = ConfigDict(
-        alias_generator=to_camel, populate_by_name=True, extra="ignore", json_schema_extra=cel_rules(SELECTOR_RULES)
-    )
+    model_config = ConfigDict(json_schema_extra=cel_rules(SELECTOR_RULES))
     key: LabelKey = Field(description="The label.")
     operator: Literal["In", "NotIn", "Exists", "DoesNotExist"] = Field(description="How the label relates to the values.")
     values: list[LabelValue] | None = Field(default=None, max_length=SELECTOR_LIMIT, description="For In and NotIn.")
 
 
-class LabelSelector(_Model):
+class LabelSelector(CrdModel):
     """Labels that must be there; all requirements hold together."""
 
     match_labels: dict[str, LabelValue] | None = Field(

@@ -7,12 +7,12 @@ preferences), else those of Karmada's PropagationPolicy (affinity groups in orde
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from pydantic import ConfigDict, Field
 
 from raycp.controllers.batchjob.labelselector import SELECTOR_LIMIT, LabelKey, LabelSelector, expressions_of
 from raycp.controllers.batchjob.podtemplate import LabelValue
 from raycp.controllers.batchjob.validation import INVALID, REQUIRED, SpecRule, cel_rules
+from raycp.controllers.crdmodel import CrdModel
 from raycp.scheduling import Rules
 from raycp.scheduling.labels import LabelRequirement, TolerationSpec
 from raycp.scheduling.model import COST_LABEL, AffinityGroup, Preference, SpreadConstraint
@@ -100,18 +100,10 @@ def _map_by(key: str) -> dict[str, Any]:
     return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [key]}
 
 
-def _ruled(rules: Sequence[SpecRule]) -> ConfigDict:
-    return ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", json_schema_extra=cel_rules(rules))
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore")
-
-
-class ClusterAffinity(_Model):
+class ClusterAffinity(CrdModel):
     """Clusters that are tried together."""
 
-    model_config = _ruled(AFFINITY_RULES)
+    model_config = ConfigDict(json_schema_extra=cel_rules(AFFINITY_RULES))
     name: str = Field(min_length=1, max_length=63, description="Name of the group, in what is said of it.")
     clusters: list[ClusterName] = Field(
         default_factory=list, max_length=_CLUSTERS, description="Names, in order of preference; empty: all that have the labels."
@@ -119,18 +111,18 @@ class ClusterAffinity(_Model):
     label_selector: LabelSelector | None = Field(default=None, description="Labels that its clusters have.")
 
 
-class ClusterPreference(_Model):
+class ClusterPreference(CrdModel):
     """Clusters that are preferred, or avoided."""
 
-    model_config = _ruled(PREFERENCE_RULES)
+    model_config = ConfigDict(json_schema_extra=cel_rules(PREFERENCE_RULES))
     weight: int = Field(ge=-100, le=100, description="Added to the score of clusters with these labels; negative: avoid them.")
     preference: LabelSelector = Field(description="The labels.")
 
 
-class ClusterToleration(_Model):
+class ClusterToleration(CrdModel):
     """Taints of clusters that keep the job from nothing."""
 
-    model_config = _ruled(TOLERATION_RULES)
+    model_config = ConfigDict(json_schema_extra=cel_rules(TOLERATION_RULES))
     key: LabelKey = Field(default="", description="Key of the taint; empty, with Exists: every key.")
     operator: Literal["Equal", "Exists"] = Field(default="Equal", description="Equal: the value is the same. Exists: any value.")
     value: LabelValue = Field(default="", description="Value of the taint.")
@@ -145,7 +137,7 @@ class ClusterToleration(_Model):
     )
 
 
-class TopologySpread(_Model):
+class TopologySpread(CrdModel):
     """Evenness over clusters, regions or zones."""
 
     topology_key: Literal["cluster", "region", "zone"] = Field(description="What the Pods are spread over.")
@@ -156,7 +148,7 @@ class TopologySpread(_Model):
     )
 
 
-class CostPreference(_Model):
+class CostPreference(CrdModel):
     """How much cheap clusters are preferred."""
 
     weight: int = Field(ge=1, le=100, description="Score of the cheapest cluster that fits; of the most expensive, 0.")
@@ -165,10 +157,10 @@ class CostPreference(_Model):
     )
 
 
-class Placement(_Model):
+class Placement(CrdModel):
     """Which member clusters run the Pods, and how many of them."""
 
-    model_config = _ruled(PLACEMENT_RULES)
+    model_config = ConfigDict(json_schema_extra=cel_rules(PLACEMENT_RULES))
     clusters: list[ClusterName] = Field(
         default_factory=list, max_length=_CLUSTERS, description="Names, in order of preference; empty: all members."
     )

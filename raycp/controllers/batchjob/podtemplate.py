@@ -3,8 +3,10 @@ of those that a job's rules read. The member's API server checks all of it."""
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 from pydantic.alias_generators import to_camel
+
+from raycp.controllers.crdmodel import CrdModel
 
 LabelValue = Annotated[str, Field(max_length=63)]
 Text = Annotated[str, Field(max_length=253)]
@@ -16,8 +18,8 @@ Obj = dict[str, Any]
 _BY_NAME: dict[str, Any] = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
 
 
-class _Open(BaseModel):
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="allow")
+class _Open(CrdModel):
+    model_config = ConfigDict(extra="allow")
 
 
 class JobContainer(_Open):
@@ -107,10 +109,9 @@ class JobPodSpec(_Open):
     volumes: list[Obj] | None = None
 
 
-class PodTemplate(BaseModel):
+class PodTemplate(CrdModel):
     """The Pod to run: the PodTemplateSpec of core/v1."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore")
     metadata: PodMetadata | None = None
     spec: JobPodSpec
 

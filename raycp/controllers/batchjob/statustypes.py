@@ -2,17 +2,13 @@
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from pydantic import Field
 
 from raycp.controllers.batchjob.admissiontypes import AdmissionStatus
+from raycp.controllers.crdmodel import CrdModel
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore")
-
-
-class RefusalStatus(_Model):
+class RefusalStatus(CrdModel):
     """A cluster takes none of the job's Pods for now, and why."""
 
     reason: str = Field(description="Why, in one word.")
@@ -23,7 +19,7 @@ class RefusalStatus(_Model):
     probe: int | None = Field(default=None, description="The index that is tried there.")
 
 
-class ClusterStatus(_Model):
+class ClusterStatus(CrdModel):
     """What one member does for the job."""
 
     name: str = Field(description="Name of the member cluster.")
@@ -43,21 +39,21 @@ class ClusterStatus(_Model):
     replaced: str = Field(default="", description="Indexes that run elsewhere by now, and whose Pods here may exist still.")
 
 
-class BackoffStatus(_Model):
+class BackoffStatus(CrdModel):
     """Failures since the last success, and until when no Pod is created because of them."""
 
     failures: int = Field(default=0, description="Failures since the last success.")
     until: str | None = Field(default=None, description="When the next Pod may be created.")
 
 
-class UncountedTerminatedPods(_Model):
+class UncountedTerminatedPods(CrdModel):
     """Always empty: an end of a Pod is counted in the status write that takes it in."""
 
     succeeded: list[str] | None = Field(default=None, description="Uids of succeeded Pods.")
     failed: list[str] | None = Field(default=None, description="Uids of failed Pods.")
 
 
-class BatchJobStatus(_Model):
+class BatchJobStatus(CrdModel):
     """What has become of it. All that the controller has to remember is here."""
 
     start_time: str | None = Field(default=None, description="When the job started or was last resumed; not while suspended.")

@@ -7,8 +7,7 @@ pasted.
 from functools import cache
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from pydantic import ConfigDict, Field
 
 from raycp.controllers.batchjob.admissiontypes import PRIORITY_LIMIT, Gang, JobDependency
 from raycp.controllers.batchjob.immutability import IMMUTABLE, ROOT_RULES
@@ -24,6 +23,7 @@ from raycp.controllers.batchjob.validation import (
     SUCCESS_RULES,
     cel_rules,
 )
+from raycp.controllers.crdmodel import CrdModel
 from raycp.controllers.queues.types import QueueName
 from raycp.sdk.crd import column, crd_for
 
@@ -44,18 +44,10 @@ JOB_CONTROLLER = "kubernetes.io/job-controller"
 _INT32 = 2**31 - 1
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore")
-
-
-def _model_with(rules: dict[str, Any]) -> ConfigDict:
-    return ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", json_schema_extra=rules)
-
-
-class ExitCodes(_Model):
+class ExitCodes(CrdModel):
     """A failed container's exit code, other than 0."""
 
-    model_config = _model_with(cel_rules(EXIT_RULES))
+    model_config = ConfigDict(json_schema_extra=cel_rules(EXIT_RULES))
     container_name: LabelValue | None = Field(default=None, description="The container or init container; any if not given.")
     operator: Literal["In", "NotIn"] = Field(description="In: the code is among the values. NotIn: it is not.")
     values: list[int] = Field(
@@ -66,7 +58,7 @@ class ExitCodes(_Model):
     )
 
 
-class PodCondition(_Model):
+class PodCondition(CrdModel):
     """A condition of the Pod, such as DisruptionTarget."""
 
     type: str = Field(
@@ -78,10 +70,10 @@ class PodCondition(_Model):
     status: Literal["True", "False", "Unknown"] = Field(default="True", description="Status of the condition.")
 
 
-class FailureRule(_Model):
+class FailureRule(CrdModel):
     """What to do about a failed Pod that matches; the first rule that matches decides."""
 
-    model_config = _model_with(cel_rules(FAILURE_RULES))
+    model_config = ConfigDict(json_schema_extra=cel_rules(FAILURE_RULES))
     action: Literal["FailJob", "FailIndex", "Ignore", "Count"] = Field(
         description="FailJob: the job fails. FailIndex: the index fails, with backoffLimitPerIndex. Ignore: the Pod is replaced and"
         " not counted. Count: as without a rule."
@@ -92,16 +84,16 @@ class FailureRule(_Model):
     )
 
 
-class PodFailurePolicy(_Model):
+class PodFailurePolicy(CrdModel):
     """What a Pod's failure means, by exit code or condition. Where no rule matches, it counts towards the backoff limits."""
 
     rules: list[FailureRule] = Field(max_length=20, description="The first rule that matches decides.")
 
 
-class SuccessRule(_Model):
+class SuccessRule(CrdModel):
     """Enough for success: these indexes, that many of them, or that many of any."""
 
-    model_config = _model_with(cel_rules(SUCCESS_RULES))
+    model_config = ConfigDict(json_schema_extra=cel_rules(SUCCESS_RULES))
     succeeded_indexes: str | None = Field(
         default=None, max_length=65_536, description="Indexes and intervals in increasing order, such as 0-3,7."
     )
@@ -110,13 +102,13 @@ class SuccessRule(_Model):
     )
 
 
-class SuccessPolicy(_Model):
+class SuccessPolicy(CrdModel):
     """When an Indexed job has succeeded before all of its indexes have: any rule that is met ends it with success."""
 
     rules: list[SuccessRule] = Field(min_length=1, max_length=20, description="The first rule that is met ends the job.")
 
 
-class RetryBackoff(_Model):
+class RetryBackoff(CrdModel):
     """The wait before a failed Pod is replaced, in seconds: initial × 2ⁿ⁻¹ after the n-th failure in a row, at most max."""
 
     initial_seconds: float = Field(default=10, ge=0, le=_INT32, description="The wait after the first failure.")
@@ -126,10 +118,10 @@ class RetryBackoff(_Model):
 _Count = Annotated[int, Field(ge=0, le=_INT32)]
 
 
-class BatchJobSpec(_Model):
+class BatchJobSpec(CrdModel):
     """What the job should do."""
 
-    model_config = _model_with(cel_rules([*SPEC_RULES, *IMMUTABLE]))
+    model_config = ConfigDict(json_schema_extra=cel_rules([*SPEC_RULES, *IMMUTABLE]))
 
     parallelism: int | None = Field(
         default=None, ge=0, le=INDEXED_LIMIT, description="Most Pods at once, over all clusters; 1 if not given. 0 pauses the job."

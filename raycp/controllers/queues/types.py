@@ -3,9 +3,9 @@
 from functools import cache
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from pydantic import Field
 
+from raycp.controllers.crdmodel import CrdModel
 from raycp.sdk.crd import column, crd_for
 
 GROUP, VERSION, KIND = "raycp.io", "v1alpha1", "Queue"
@@ -16,11 +16,7 @@ Amount = Annotated[int | str, Field(json_schema_extra={"x-kubernetes-int-or-stri
 """A quantity: ``40``, ``"500m"``, ``"16Gi"``."""
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore")
-
-
-class ResourceQuota(_Model):
+class ResourceQuota(CrdModel):
     """How much of one resource, on the nodes of the flavor."""
 
     name: str = Field(min_length=1, max_length=253, description="Of the resource: cpu, memory, pods, nvidia.com/gpu.")
@@ -33,7 +29,7 @@ class ResourceQuota(_Model):
     )
 
 
-class Flavor(_Model):
+class Flavor(CrdModel):
     """Nodes of one kind, and how much of them the queue may use. Queues of a cohort share what has the same flavor name."""
 
     name: QueueName = Field(description="Name of the flavor.")
@@ -43,13 +39,13 @@ class Flavor(_Model):
     resources: list[ResourceQuota] = Field(max_length=16, description="Quotas; what is not named is not limited.")
 
 
-class FairSharing(_Model):
+class FairSharing(CrdModel):
     """How the queues of a cohort share what they lend."""
 
     weight: float = Field(default=1, ge=0, le=1_000_000, description="Its part; with 0, only what no other wants.")
 
 
-class PreemptionPolicy(_Model):
+class PreemptionPolicy(CrdModel):
     """Whose Pods are taken back so that a job of the queue may run."""
 
     within_queue: Literal["Never", "LowerPriority"] = Field(
@@ -60,7 +56,7 @@ class PreemptionPolicy(_Model):
     )
 
 
-class QueueObjectSpec(_Model):
+class QueueObjectSpec(CrdModel):
     """Who may use how much."""
 
     namespaces: list[Annotated[str, Field(min_length=1, max_length=63)]] = Field(
@@ -77,7 +73,7 @@ class QueueObjectSpec(_Model):
     stop_policy: Literal["None", "Hold"] = Field(default="None", description="Hold: nothing more is admitted; what runs, runs on.")
 
 
-class FlavorUsage(_Model):
+class FlavorUsage(CrdModel):
     """How much of one resource of one flavor is in use."""
 
     flavor: str = Field(description="Name of the flavor.")
@@ -87,7 +83,7 @@ class FlavorUsage(_Model):
     borrowed: str = Field(default="0", description="The part of it above the queue's own quota.")
 
 
-class QueueObjectStatus(_Model):
+class QueueObjectStatus(CrdModel):
     """What of it is in use."""
 
     pending: int = Field(default=0, description="Jobs that wait.")

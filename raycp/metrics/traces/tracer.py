@@ -13,7 +13,7 @@ from raycp.metrics.registry import Metrics
 from raycp.metrics.traces.identity import TraceIdentity, sampled, trace_id
 from raycp.metrics.traces.settings import TraceSettings, TraceSettingsError, trace_settings
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # no circle: a process without traces does not import the SDK
     from raycp.metrics.traces.pipeline import SpanPipeline
 
 log = logging.getLogger(__name__)

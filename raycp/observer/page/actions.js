@@ -41,7 +41,7 @@ async function act(action, kind, name) {
     if (!answer.ok) throw new Error(found.error || answer.statusText);
     outcome(told_outcome(action, kind, name, found), "good");
   } catch (e) { outcome(`${EFFECTS[action].verb}, ${called(kind, name)}: ${e.message}`, "bad"); }
-  may.busy = false;
+  may.busy = false; showActions();
   learn().catch(() => showActions());
 }
 function agreed(action, kind, name) {
