@@ -28,8 +28,14 @@ class Source(StrEnum):
     """the live watch"""
     OWN_WRITE = "own-write"
     """the answer of one of our writes, applied before its watch event arrived"""
+    OVERTAKEN = "overtaken"
+    """the live watch, with a change by others that an own write had hidden: the write came later, and was applied earlier"""
     RESYNC = "resync"
     """no change: the periodic resync"""
+
+
+LIVE = frozenset({Source.WATCH, Source.OWN_WRITE, Source.OVERTAKEN})
+"""Changes that were made while somebody watched."""
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from raycp.base.objects import Obj
-from raycp.cache.indexes import OBJECT_OVERHEAD, IndexedObjects
+from raycp.cache.indexes import OBJECT_OVERHEAD, IndexedObjects, Key
 from raycp.cache.own_writes import PendingWrites
 from raycp.kube import UnreadableObject
 
@@ -23,6 +23,8 @@ class Replacement:
         self.contents = known.empty()
         self.void = void
         self.unreadable: list[UnreadableObject] = []
+        self.hidden: dict[Key, Obj | None] = {}
+        """Objects whose own writes may hide changes by others that the list shows -> as they were known before these writes."""
 
     def __len__(self) -> int:
         return len(self.contents.objects)
@@ -73,7 +75,11 @@ class Replacement:
             self.void = True
         if self.void:
             return
-        for key in self._own.ahead:
-            ours = self._known.objects[key]
+        for key, ahead in self._own.ahead.items():
+            ours, listed = self._known.objects[key], self.contents.objects.get(key)
             if ours.rv > list_rv:
-                self.contents.put(key, ours, self.contents.objects.get(key))
+                if listed is not None and ahead.overtakes(listed):
+                    self.hidden[key], ahead.before = ahead.before, listed
+                self.contents.put(key, ours, listed)
+            elif listed is not None and listed.rv == ours.rv:
+                self.hidden[key] = ahead.before  # or nothing is hidden: the list doesn't say how it came to this

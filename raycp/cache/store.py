@@ -14,14 +14,14 @@ Within one kind of one cluster, resource versions are comparable integers (KEP-5
 equality counts: an event with another version than the known one is newer, and the kind has no ``rv``.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from raycp.base.events import Event, EventType, Source
 from raycp.base.objects import Obj, same_version
 from raycp.base.tasks import Written
 from raycp.cache.difference import Difference
 from raycp.cache.indexes import IndexedObjects, IndexFn, Key
-from raycp.cache.own_writes import PendingWrites
+from raycp.cache.own_writes import PendingWrites, overtaken
 from raycp.cache.replacement import Replacement
 from raycp.cache.selectors import Selector
 from raycp.kube import UnreadableObject
@@ -159,6 +159,9 @@ class Store:
                 contents.put(key, obj, None)
                 events.append(Event(EventType.DELETED, source, old, None, now))
                 events.append(Event(EventType.ADDED, source, None, obj, now))
+        elif source is Source.WATCH and (ahead := self._own.ahead.get(key)) is not None and ahead.overtakes(obj):
+            before, ahead.before = ahead.before, obj
+            events.append(overtaken(before, old, now))
         return events
 
     def fold(self, written: Written, now: float) -> list[Event]:
@@ -190,9 +193,10 @@ class Store:
             return [*early, Event(EventType.DELETED, Source.OWN_WRITE, obj, None, now)]
         if obj.rv <= self.rv and key not in self._contents.objects:
             return early  # the watch is past this version and the object is not there: deleted meanwhile
+        before = self._contents.objects.get(key)
         events = self.apply("MODIFIED", obj, Source.OWN_WRITE, now)
-        if events and obj.rv > self.rv:
-            self._own.ahead[key] = obj.rv
+        if obj.rv > self.rv and (events or key in self._own.ahead):
+            self._own.folded(key, before, obj.rv)
         return [*early, *events]
 
     def advance(self, rv: int) -> None:
@@ -215,7 +219,7 @@ class Store:
     def begin_replacement(self, *, void: bool = False) -> Replacement:
         """The same in slices: call this before requesting the list, ``add`` as pages arrive, then ``commit``."""
         # A consistent list that is requested after a write was answered cannot be older than that write.
-        floor = max(self.rv, *self._own.ahead.values(), 0)
+        floor = max(self.rv, *(ahead.version for ahead in self._own.ahead.values()), 0)
         return Replacement(self._contents, self._own, floor, void=void)
 
     def commit(self, replacement: Replacement, list_rv: int, source: Source, now: float) -> Iterator[list[Event]]:
@@ -232,12 +236,15 @@ class Store:
         difference = Difference(before.objects, self._contents.objects, source, by_content=replacement.void)
         self._difference = difference
         self.advance(list_rv)
-        return self._emit(difference, now)
+        return self._emit(difference, replacement.hidden, now)
 
     # -- inside
 
-    def _emit(self, difference: Difference, now: float) -> Iterator[list[Event]]:
+    def _emit(self, difference: Difference, hidden: Mapping[Key, Obj | None], now: float) -> Iterator[list[Event]]:
         yield from difference.slices(now)
+        if hidden:
+            now_known = self._contents.objects
+            yield [overtaken(before, now_known[key], now) for key, before in hidden.items() if key in now_known]
         if self._difference is difference:
             self._difference = None
 

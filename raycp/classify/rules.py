@@ -2,7 +2,7 @@
 
 import msgspec
 
-from raycp.base.events import Event, EventType, Source
+from raycp.base.events import LIVE, Event, EventType, Source
 from raycp.base.objects import same_version
 from raycp.classify.verdict import Priority, Reason, Verdict
 
@@ -81,7 +81,7 @@ def classify(event: Event, known: Known) -> Verdict:
         return _child(event, known)
     if source is Source.RESYNC:
         return RESYNC
-    watching = source is Source.WATCH or source is Source.OWN_WRITE
+    watching = source in LIVE
     if event.new is None or event.type is EventType.DELETED:
         return DELETE if watching else AWAY
     if source is Source.INITIAL:
@@ -148,7 +148,7 @@ def _child(event: Event, known: Known) -> Verdict:
     if source is Source.RESYNC:
         return UNCHANGED  # its owner is resynced itself
     old, new = event.old, event.new
-    if source is Source.WATCH or source is Source.OWN_WRITE:
+    if source in LIVE:
         if old is None or new is None or old.version != new.version:
             return OWNED
         return UNCHANGED if same_version(old, new) else OWNED_STATUS

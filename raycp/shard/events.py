@@ -9,7 +9,7 @@ from random import Random
 from typing import TypeVar
 
 from raycp.base.clock import Clock
-from raycp.base.events import Event, EventType, Source
+from raycp.base.events import LIVE, Event, EventType, Source
 from raycp.base.keys import GVK, RequestKey
 from raycp.base.objects import Obj
 from raycp.base.selections import every, selection_of
@@ -43,7 +43,6 @@ _ORPHAN = "orphan"
 """Finalizer that the API server sets for propagation policy Orphan."""
 
 _CONFIG_MAP = GVK("", "v1", "ConfigMap")
-_LIVE = (Source.WATCH, Source.OWN_WRITE, Source.RESYNC)
 
 
 class EventHandler:
@@ -216,7 +215,7 @@ class EventHandler:
         is_child, is_watched = isinstance(route, Owned), isinstance(route, WatchRoute)
         reconciled = None if is_child or is_watched else self._ledger.reconciled.get(key)
         own_writer = writer is None or writer == key
-        if event.source in _LIVE:
+        if event.source in LIVE or event.source is Source.RESYNC:
             return Known(reconciled, is_child=is_child, own_writer=own_writer, is_watched=is_watched)
         obj = event.obj
         deleted = parse_time(obj.meta.deletion_timestamp)  # no field manager records it

@@ -353,7 +353,7 @@ class Ledger:
             event, cluster = deferred.event, deferred.cluster
             uid = event.obj.meta.uid
             echo = (cluster, uid) in deleted if event.new is None else (cluster, uid, event.obj.rv) in own
-            if not echo:
+            if not echo or event.source is Source.OVERTAKEN:
                 self.judge(deferred)
             elif isinstance(deferred.route, Route) and begins_deletion(event):
                 self.judge(deferred._replace(event=msgspec.structs.replace(event, source=Source.OWN_WRITE)))

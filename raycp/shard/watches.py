@@ -8,7 +8,7 @@ backoff, a timeline and a time limit, and is an exception of the watermark until
 
 from collections.abc import Callable, Iterable
 
-from raycp.base.events import Event, Source
+from raycp.base.events import LIVE, Event
 from raycp.base.keys import GVK, RequestKey
 from raycp.base.objects import Obj
 from raycp.base.selections import ALL, every, mapping, naming, selection_of
@@ -22,7 +22,6 @@ STATES = 8
 """Earlier states of one object that are kept for its map function; beyond it, or beyond ``LARGEST`` bytes of them, all keys of the
 controller are due."""
 
-_LIVE = (Source.WATCH, Source.OWN_WRITE)
 
 
 class Unmapped:
@@ -72,7 +71,7 @@ class Watches:
         """A ``mapping`` key is due by ``event``."""
         unmapped = self._waiting.setdefault(key, Unmapped(kind))
         # What was listed without an earlier state may have had one, that other keys read.
-        unknown = event.old is None and event.source not in _LIVE
+        unknown = event.old is None and event.source not in LIVE
         unmapped.add([event.old.raw] if event.old is not None else [], unknown=unknown)
 
     # objects of a controller

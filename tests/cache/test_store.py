@@ -84,9 +84,36 @@ def test_an_own_write_is_emitted_at_once_and_its_watch_event_is_ignored() -> Non
     assert events[0].source is Source.OWN_WRITE
     assert watch(store, "ADDED", make("a", 10)) == []
     assert emitted(store.fold(written(make("a", 12)), 0.0)) == [("modified", "a")]
-    assert watch(store, "MODIFIED", make("a", 11)) == []
+    assert emitted(store.fold(written(make("a", 14)), 0.0)) == [("modified", "a")]
     assert watch(store, "MODIFIED", make("a", 12)) == []
-    assert watch(store, "MODIFIED", make("a", 13)) == [("modified", "a")]
+    assert watch(store, "MODIFIED", make("a", 14)) == []
+    assert watch(store, "MODIFIED", make("a", 15)) == [("modified", "a")]
+
+
+def test_a_change_by_others_that_an_own_write_has_hidden_is_emitted_when_the_watch_shows_it() -> None:
+    """Our write came after it and was applied before: what others changed would never be reconciled."""
+    store = Store()
+    store.replace([make("a", 1)], 5, Source.INITIAL, 0.0)
+    for rv in (11, 14):
+        store.fold(written(make("a", rv)), 0.0)
+    seen = []
+    for rv in (8, 8, 11, 12, 14, 14):
+        seen += store.apply("MODIFIED", make("a", rv), Source.WATCH, 0.0)
+    assert [(event.source, event.old and event.old.rv, event.obj.rv) for event in seen] == [
+        (Source.OVERTAKEN, 1, 14), (Source.OVERTAKEN, 8, 14),
+    ]  # fmt: skip
+    store.fold(written(make("b", 20)), 0.0)
+    (created,) = store.apply("ADDED", make("b", 18), Source.WATCH, 0.0)
+    assert (created.type, created.source, created.old, created.obj.rv) == (EventType.ADDED, Source.OVERTAKEN, None, 20)
+
+
+def test_a_change_by_others_that_an_own_write_has_hidden_is_emitted_when_a_list_shows_it() -> None:
+    for version, listed in ((7, 6), (12, 8)):
+        store = Store()
+        store.replace([make("a", 1)], 5, Source.INITIAL, 0.0)
+        store.fold(written(make("a", 8)), 0.0)
+        (event,) = store.replace([make("a", listed)], version, Source.RELIST, 0.0)
+        assert (event.source, event.old and event.old.rv, event.obj.rv) == (Source.OVERTAKEN, 1, 8), listed
 
 
 def test_an_own_write_survives_an_older_list() -> None:
@@ -97,7 +124,7 @@ def test_an_own_write_survives_an_older_list() -> None:
     assert store.replace([make("a", 1)], 7, Source.RELIST, 0.0) == []
     assert {(o.meta.name, o.rv) for o in store} == {("a", 8), ("b", 9)}
     assert store.voids == 0
-    assert emitted(store.replace([make("a", 8)], 12, Source.RELIST, 0.0)) == [("deleted", "b")]
+    assert emitted(store.replace([make("a", 8)], 12, Source.RELIST, 0.0)) == [("deleted", "b"), ("modified", "a")]
 
 
 def test_late_events_and_lists_do_not_restore_an_object_that_we_deleted() -> None:
@@ -242,13 +269,24 @@ class Cluster(RuleBasedStateMachine):
         self.log: list[tuple[str, Obj]] = []  # events not yet seen by the watch
         self.store = Store()
         self.known_objects: dict[str, Obj] = {}
-        self.versions: dict[str, int] = {}
+        self.others: dict[str, int] = {}
+        """The last version of each object that somebody else wrote."""
+        self.announced: dict[str, int] = {}
+        """The last version of each object in an event that is not of an own write."""
         self.store.by_index("label", "x")
         self.handle(self.store.replace([], self.rv, Source.INITIAL, 0.0))
 
     def handle(self, events: list[Event]) -> None:
         for event in events:
             name = event.obj.meta.name
+            if event.source is Source.OVERTAKEN:
+                assert event.new is not None
+                assert self.known_objects[name].rv == event.new.rv, "nothing is older than what was emitted"
+                assert (event.old is None) is (event.type is EventType.ADDED)
+                self.announced[name] = event.new.rv
+                continue
+            if event.source is not Source.OWN_WRITE and event.new is not None:
+                self.announced[name] = event.new.rv
             if event.type is EventType.DELETED:
                 assert self.known_objects.pop(name).meta.uid == event.obj.meta.uid
                 assert event.new is None
@@ -276,6 +314,7 @@ class Cluster(RuleBasedStateMachine):
     def remove(self, name: str) -> Obj:
         self.rv += 1
         old = self.there.pop(name)
+        self.others.pop(name, None)
         deleted = make(name, self.rv, old.meta.uid)
         self.log.append(("DELETED", deleted))
         return deleted
@@ -286,6 +325,14 @@ class Cluster(RuleBasedStateMachine):
         if ours:
             self.handle(self.store.fold(written(obj), 0.0))
             assert self.store.get("ns", name) is not None
+        else:
+            self.others[name] = obj.rv
+
+    @rule(name=st.sampled_from("abcd"))
+    def overtake(self, name: str) -> None:
+        """Somebody else's write, and one of ours over it."""
+        self.put(name, "x", ours=False)
+        self.put(name, "y", ours=True)
 
     @rule(name=st.sampled_from("abcd"), ours=st.booleans(), known=st.booleans())
     def drop(self, name: str, ours: bool, known: bool) -> None:
@@ -337,6 +384,7 @@ class Cluster(RuleBasedStateMachine):
         self.rv -= back
         self.there = {n: o for n, o in self.there.items() if o.rv <= self.rv}
         self.log.clear()
+        self.others.clear()
         voids, was = self.store.voids, self.store.rv
         replacement = self.store.begin_replacement()
         replacement.add(list(self.there.values()))
@@ -356,6 +404,12 @@ class Cluster(RuleBasedStateMachine):
             assert {(o.meta.name, o.rv, o.meta.uid) for o in self.store} == {
                 (o.meta.name, o.rv, o.meta.uid) for o in self.there.values()
             }
+
+    @invariant()
+    def no_change_by_others_is_hidden(self) -> None:
+        if not self.log and not self.store.emitting:
+            for name, rv in self.others.items():
+                assert self.announced[name] >= rv
 
     @invariant()
     def indexes_are_right(self) -> None:

@@ -128,7 +128,7 @@ def test_a_childs_change_enqueues_its_owner_and_starts_no_clock(event, known):
     assert verdict.clock is None
     assert not verdict.user
     assert not verdict.background
-    away = event.source is not Source.WATCH
+    away = event.source not in (Source.WATCH, Source.OVERTAKEN)
     changed = event.type is EventType.DELETED or (event.type is EventType.MODIFIED and event.old.rv != event.new.rv)
     if changed and event.source is not Source.RESYNC:
         assert verdict.enqueue

@@ -1,5 +1,6 @@
 """Warm standbys: law 6 (g) as failing sequences, on real cores, connections and clusters, without Ray."""
 
+import asyncio
 from collections import Counter
 from typing import Any
 
@@ -7,8 +8,11 @@ import fleet_samples as samples
 import pytest
 from inprocess import fleet_doc, holds, led, until
 
+from raycp.base.keys import GVK
 from raycp.classify import Watermark
 from raycp.config import FleetDoc
+
+CONFIG_MAP = GVK("", "v1", "ConfigMap")
 
 
 @pytest.fixture(autouse=True)
@@ -103,6 +107,32 @@ async def test_no_write_of_an_old_term_after_the_first_of_the_new() -> None:
         assert terms == sorted(terms)
         assert set(terms) == {1, 2}
         assert len({write.name for write in writes}) == len(writes) == 30, "no child twice"
+
+
+async def test_a_reconcile_that_was_cut_off_after_its_first_write_runs_again_though_nobody_told_the_successor_of_it() -> None:
+    """The primary hands a key out and dies before its standby has heard of the key's change, from it or from its own watch. What
+    the standby hears of first is the reconcile's own write: that is silent, and hides the change."""
+    async with led() as fleet:
+        await fleet.apply(doc("stepper"))
+        standby, before = await warm(fleet), primary(fleet)
+        informer = standby.caches.informer("here", CONFIG_MAP)
+        hears, take_in = asyncio.Event(), informer.reflector._take_in
+
+        async def late(lines: Any) -> bool:
+            await hears.wait()
+            return bool(await take_in(lines))
+
+        informer.reflector._take_in = late
+        before.replication.flush = lambda everything=False: None
+        await fleet.put("here", "stepper", "s")
+        api = fleet.cluster("here").api
+        await until(lambda: api.get("configmaps", "default", "s")["metadata"].get("annotations"), what="its first write")
+        await fleet.substrate.kill(before.member)
+        await until(lambda: standby.identity.term == 2)
+        await until(lambda: informer.store.get("default", "s"), what="the worker's report, with the write")
+        hears.set()
+        samples.OPEN["s"] = True
+        await until(lambda: api.get("secrets", "default", "s-child"), what="what it had planned")
 
 
 async def test_a_failing_key_keeps_its_attempts_and_a_delayed_one_its_time() -> None:

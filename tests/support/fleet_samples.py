@@ -152,6 +152,18 @@ async def writer(ctx: Context, cm: dict[str, Any]) -> None:
             await ctx.create(ctx.own(child))
 
 
+@controller("v1/ConfigMap", labels={"app": "stepper"}, owns=["v1/Secret"])
+async def stepper(ctx: Context, cm: dict[str, Any]) -> None:
+    """Records in its object what it is about to do, and does it as ``writer``."""
+    with _run("stepper", ctx, cm) as key:
+        if not cm["metadata"].get("annotations"):
+            await ctx.patch(cm, {"metadata": {"annotations": {"planned": "a child"}}})
+        await _opened(key[2])
+        if not ctx.children("v1/Secret"):
+            child = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": f"{key[2]}-child", "namespace": "default"}}
+            await ctx.create(ctx.own(child))
+
+
 @controller("v1/ConfigMap", labels={"app": "stubborn"})
 async def stubborn(ctx: Context, cm: dict[str, Any]) -> None:
     """As ``gated``, and can't be stopped."""
