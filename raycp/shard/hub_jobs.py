@@ -103,7 +103,8 @@ class HubJobCache:
         for name, kind in self._routes.kind_of.items():
             if kind == JOBS:
                 key = RequestKey(name, self._routes.hub, meta.namespace, meta.name)
-                self._events.due(key, ADMITTED, obj, None)
+                # Its watch event is silent: without it as an exception, the watermark would say that this is reconciled.
+                self._events.due(key, ADMITTED, obj, None, change=(self._routes.hub, JOBS, obj.rv))
         self._events.dispatch()
 
     # over the API
