@@ -107,18 +107,24 @@ class E2eClient:
         metadata = {"generateName": f"{base}-", "labels": {"e2e-framework": base, **labels}}
         made = await self.typed("POST", "/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
         name: str = made["metadata"]["name"]
-        for path in (f"/api/v1/namespaces/{name}/serviceaccounts/default", f"/api/v1/namespaces/{name}/configmaps/kube-root-ca.crt"):
+        for each in ("serviceaccounts/default", "configmaps/kube-root-ca.crt"):
+            path = f"/api/v1/namespaces/{name}/{each}"
             await until(lambda path=path: self.found(path), f"{path} is there")
         return name
 
     async def found(self, path: str) -> Any:
         """The object, or None where there is none."""
-        try:
-            return await self.typed("GET", path)
-        except Refused as refused:
-            if refused.code == 404:
-                return None
+        return await unless(404, self.typed("GET", path))
+
+
+async def unless(code: int, request: Awaitable[Any]) -> Any:
+    """The answer, or None if the server refuses with ``code``."""
+    try:
+        return await request
+    except Refused as refused:
+        if refused.code != code:
             raise
+        return None
 
 
 @asynccontextmanager

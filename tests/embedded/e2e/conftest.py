@@ -3,9 +3,9 @@
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from e2e_driver import E2eClient, e2e_client, living_cluster
 
 from raycp.testkit.clusters import EmbeddedHandle
-from tests.support.e2e_driver import E2eClient, e2e_client, living_cluster
 
 
 @pytest.fixture(scope="module")
