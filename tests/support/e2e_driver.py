@@ -86,11 +86,17 @@ class E2eClient:
         return answer
 
     @asynccontextmanager
-    async def watching(self, path: str) -> AsyncIterator[AsyncIterator[Object]]:
-        """The events of a watch, from the moment at which the server has answered. ``path`` has ``watch=1`` in its query."""
-        sent = {"Authorization": f"Bearer {self.cluster.token}", "Accept": JSON}
+    async def stream(self, path: str, accept: str = JSON) -> AsyncIterator[aiohttp.ClientResponse]:
+        """A watch, from the moment at which the server has answered. ``path`` has ``watch=1`` in its query."""
+        sent = {"Authorization": f"Bearer {self.cluster.token}", "Accept": accept}
         async with self._http.get(self.cluster.server + path, headers=sent, ssl=False) as answer:
             assert answer.status == 200, await answer.text()
+            yield answer
+
+    @asynccontextmanager
+    async def watching(self, path: str) -> AsyncIterator[AsyncIterator[Object]]:
+        """The events of a watch. Each comes within the deadline."""
+        async with self.stream(path) as answer:
 
             async def events() -> AsyncIterator[Object]:
                 while True:
