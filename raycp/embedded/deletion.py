@@ -28,6 +28,18 @@ RETURNS_OBJECT = frozenset(
 )
 """core resources whose DELETE returns the object instead of a Status"""
 
+_ORPHANING = frozenset({("", "replicationcontrollers"), ("batch", "jobs")})
+"""resources whose dependents are orphaned unless the request or a finalizer asks for something else
+(``DefaultGarbageCollectionPolicy`` of their strategies)"""
+
+_OWNERLESS = frozenset({("", "events"), ("events.k8s.io", "events")})
+"""resources without garbage collection (``rest.Unsupported``): no policy gives them a finalizer"""
+
+_PODS_STAY = (
+    "child pods are preserved by default when jobs are deleted; "
+    "set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning"
+)
+
 _IMMORTAL = frozenset({"default", "kube-system", "kube-public"})
 _BUSY = (
     "The system is ensuring all content is removed from this namespace.  Upon completion, this namespace will "
@@ -71,6 +83,12 @@ class Deletion:
         }
         return msgspec.json.encode(status)
 
+    @staticmethod
+    def warnings(resource: ServedResource, options: DeleteOptions) -> list[str]:
+        """What the server warns of when it deletes objects of this resource."""
+        jobs = resource.info.group == "batch" and resource.info.plural == "jobs"
+        return [_PODS_STAY] if jobs and not options.policy else []
+
     def _preconditions(self, resource: ServedResource, record: StoredObject, options: DeleteOptions) -> None:
         if options.uid and options.uid != record.uid:
             why = (
@@ -102,7 +120,7 @@ class Deletion:
     ) -> tuple[StoredObject, bool]:
         meta = obj["metadata"]
         before = list(meta.get("finalizers") or ())
-        wanted = _finalizers(before, options.policy)
+        wanted = _finalizers(before, _policy(resource, before, options))
         if wanted:
             meta["finalizers"] = wanted
         else:
@@ -190,6 +208,16 @@ class Deletion:
                 if error.reason != "NotFound":
                     raise
         return done
+
+
+def _policy(resource: ServedResource, finalizers: list[str], options: DeleteOptions) -> str:
+    """The propagation policy: that of the request, of a finalizer (empty), or of the resource (``shouldOrphanDependents``)."""
+    kind = (resource.info.group, resource.info.plural)
+    if kind in _OWNERLESS:
+        return "Background"
+    if options.policy or kind not in _ORPHANING or "orphan" in finalizers or "foregroundDeletion" in finalizers:
+        return options.policy
+    return "Orphan"
 
 
 def _finalizers(given: list[str], policy: str) -> list[str]:

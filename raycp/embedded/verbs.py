@@ -319,7 +319,8 @@ class Verbs:
         return self._finish_delete(call, form, options, warnings)
 
     def _finish_delete(self, call: ResourceRequest, form: forms.Form, options: Any, warnings: list[str] | None = None) -> Answer:
-        warnings = warnings if warnings is not None else []
+        warnings = [] if warnings is None else warnings
+        warnings += self.deletion.warnings(call.resource, options)
         there = call.resource.table.get(call.ns, call.name) if self.policies.any else None
         if there is not None:
             self.may_delete(call.resource, there, call.user, options.dry_run, warnings)
@@ -335,7 +336,7 @@ class Verbs:
         form = self._form(call)
         options = self._delete_options(call)
         found = lists.find(call.resource, call.ns, list_options(call.request.query), self.store.revision)
-        warnings: list[str] = []
+        warnings = self.deletion.warnings(call.resource, options)
         if self.policies.any:
             for record in found.records:
                 self.may_delete(call.resource, record, call.user, options.dry_run, warnings)

@@ -138,13 +138,19 @@ class GarbageCollector:
                 await self._unblock(dependent)  # a circle: each would wait for the next one
             await self._delete(dependent, "Foreground" if below else "Background")
         elif not solid and dangling:
-            await self._delete(dependent, "")
+            await self._delete(dependent, self._propagation(dependent))
         return None
 
     @staticmethod
     def _waits(owner: dict[str, Any], ref: OwnerReference) -> bool:
         meta = owner["metadata"]
         return "deletionTimestamp" in meta and FOREGROUND in (meta.get("finalizers") or ())
+
+    def _propagation(self, node: OwnerNode) -> str:
+        """Of a dependent whose owners are gone: what its finalizers say (empty), else Background, whatever its kind does."""
+        obj = self._tables.read(node.resource, node.ns, node.name)
+        finalizers = (obj or {}).get("metadata", {}).get("finalizers") or ()
+        return "" if FOREGROUND in finalizers or ORPHAN in finalizers else "Background"
 
     async def _delete(self, node: OwnerNode, propagation: str) -> None:
         try:

@@ -55,7 +55,9 @@ class Space:
         await self.e2e.typed("DELETE", self.path(kind, meta["name"]), options)
 
     async def listed(self, kind: str) -> list[Any]:
-        return list((await self.e2e.typed("GET", self.path(kind)))["items"])
+        """Of one kind, each with its kind, which items of a list lack."""
+        items = (await self.e2e.typed("GET", self.path(kind)))["items"]
+        return [{"apiVersion": PATHS[kind][0], "kind": kind, **item} for item in items]
 
     async def remain(self, **counts: int) -> bool:
         """Whether there are as many as this of each kind."""

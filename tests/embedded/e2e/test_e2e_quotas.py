@@ -232,6 +232,43 @@ async def test_life_of_a_workload(space: Space, group: str, plural: str, kind: s
     await space.used("test-quota", {key: "0"})
 
 
+@pytest.mark.parametrize(
+    "storage_class",
+    [
+        pytest.param("", id="should create a ResourceQuota and capture the life of a persistent volume claim"),
+        pytest.param(
+            "gold", id="should create a ResourceQuota and capture the life of a persistent volume claim with a storage class"
+        ),
+    ],
+)
+async def test_life_of_a_claim_of_storage(space: Space, storage_class: str) -> None:
+    used = await space.first_quota()
+    counted = {"persistentvolumeclaims": "1", "requests.storage": "1Gi"}
+    if storage_class:
+        counted |= {f"{GOLD}/{key}": value for key, value in counted.items()}
+    free = dict.fromkeys(counted, "0")
+    await space.used("test-quota", {**used, **free})
+    spec = {"accessModes": ["ReadWriteOnce", "ReadOnlyMany"], "resources": {"requests": {"storage": "1Gi"}}}
+    if storage_class:
+        spec["storageClassName"] = storage_class
+    await space.create("persistentvolumeclaims", "PersistentVolumeClaim", "test-claim", spec=spec)
+    await space.used("test-quota", counted)
+    await space.delete("persistentvolumeclaims", "test-claim")
+    await space.used("test-quota", free)
+
+
+async def test_life_of_a_resource_claim(space: Space) -> None:
+    """should create a ResourceQuota and capture the life of a ResourceClaim"""
+    counts = "count/resourceclaims.resource.k8s.io", "gold.deviceclass.resource.k8s.io/devices"
+    used = await space.first_quota(**dict.fromkeys(counts, "1"))
+    await space.used("test-quota", {**used, **dict.fromkeys(counts, "0")})
+    spec = {"devices": {"requests": [{"name": "req-0", "exactly": {"deviceClassName": "gold"}}]}}
+    await space.create("resourceclaims", "ResourceClaim", "test-claim", "resource.k8s.io/v1", spec=spec)
+    await space.used("test-quota", dict.fromkeys(counts, "1"))
+    await space.delete("resourceclaims", "test-claim", "resource.k8s.io/v1")
+    await space.used("test-quota", dict.fromkeys(counts, "0"))
+
+
 async def test_life_of_a_custom_resource(space: Space) -> None:
     """should create a ResourceQuota and capture the life of a custom resource."""
     plural, group = f"e2e-test-{space.name}-crds", "resourcequota.example.com"
