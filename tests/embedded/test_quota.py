@@ -181,6 +181,29 @@ async def test_services_are_counted_by_type(cluster: EmbeddedCluster) -> None:
     assert used(cluster)["services.nodeports"] == "1"
 
 
+async def test_claims_of_devices_are_counted_by_class(cluster: EmbeddedCluster) -> None:
+    gold, silver = (f"{name}.deviceclass.resource.k8s.io/devices" for name in ("gold", "silver"))
+    await quota(cluster, {gold: "40", silver: "5"})
+    assert used(cluster) == {gold: "0", silver: "0"}
+
+    async def claim(name: str, *requests: Object) -> None:
+        devices = {"requests": [{"name": f"r{number}", **request} for number, request in enumerate(requests)]}
+        await cluster.api.create("resourceclaims.resource.k8s.io", {"metadata": {"name": name}, "spec": {"devices": devices}}, NS)
+
+    def some(device_class: str, count: int, **more: str) -> Object:
+        return {"deviceClassName": device_class, "allocationMode": "ExactCount", "count": count, **more}
+
+    choice = [some("gold", 2, name="a"), some("gold", 1, name="b"), some("silver", 3, name="c")]
+    await claim("a", {"exactly": some("gold", 2)}, {"exactly": {"deviceClassName": "gold"}}, {"firstAvailable": choice})
+    assert used(cluster) == {gold: "5", silver: "3"}
+    every = {"exactly": {"deviceClassName": "gold", "allocationMode": "All"}}
+    await claim("b", every)
+    assert used(cluster) == {gold: "37", silver: "3"}
+    assert f"requested: {gold}=32, used: {gold}=37, limited: {gold}=40" in await refused(claim("c", every))
+    await cluster.api.delete("resourceclaims.resource.k8s.io", NS, "b")
+    assert used(cluster) == {gold: "5", silver: "3"}
+
+
 async def test_claims_are_counted_by_storage_and_class(cluster: EmbeddedCluster) -> None:
     gold = "gold.storageclass.storage.k8s.io/requests.storage"
     await quota(cluster, {"persistentvolumeclaims": "2", "requests.storage": "10Gi", gold: "3Gi"})

@@ -5,7 +5,7 @@ from typing import Any
 
 from raycp.embedded.quota.podtotals import Amounts, quantities
 from raycp.embedded.quota.scopes import in_scope, scopes_of
-from raycp.embedded.quota.usage import CLAIMS, NONE, PODS, SERVICES, home, usage
+from raycp.embedded.quota.usage import NONE, WEIGHED, home, usage
 from raycp.embedded.store import StoreChange, StoredObject, Table, TableKey
 from raycp.embedded.strategy.scalars import Quantity
 
@@ -83,7 +83,7 @@ class QuotaBook:
     def _of(self, key: TableKey, record: StoredObject | None) -> Amounts:
         if record is None:
             return {}
-        return self.uses(key, record.decode() if key in (PODS, SERVICES, CLAIMS) else {})  # others use one, whatever they hold
+        return self.uses(key, record.decode() if key in WEIGHED else {})
 
     def _add(self, amounts: Amounts, sign: int) -> None:
         for name, amount in amounts.items():

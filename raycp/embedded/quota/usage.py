@@ -14,12 +14,18 @@ from raycp.embedded.strategy.kinds.limits import COMPUTE, COUNTED, HUGE, OF_CLAI
 from raycp.embedded.strategy.scalars import Quantity
 
 PODS, SERVICES, CLAIMS = (TableKey("", plural) for plural in ("pods", "services", "persistentvolumeclaims"))
+DEVICES = TableKey("resource.k8s.io", "resourceclaims")
+WEIGHED = frozenset({PODS, SERVICES, CLAIMS, DEVICES})
+"""tables whose objects use by what they hold; any other object uses one of its kind"""
 ONE = Quantity(Fraction(1), "decimal")
 NONE = Quantity(Fraction(0), "decimal")
 IGNORED = frozenset({"events"})
 """plurals that quotas never count (``install.DefaultIgnoredResources``)"""
 
 _BY_CLASS = ".storageclass.storage.k8s.io/"
+_OF_DEVICES = ".deviceclass.resource.k8s.io/devices"
+_MOST_DEVICES = 32
+"""what a claim for all devices counts (``resource.AllocationResultsMaxSize``)"""
 _DEMANDED = frozenset(
     {"cpu", "memory", "requests.cpu", "requests.memory", "limits.cpu", "limits.memory"},
 )
@@ -37,6 +43,8 @@ def home(name: str) -> TableKey | None:
         return SERVICES
     if name in OF_CLAIMS or any(name.endswith(_BY_CLASS + each) for each in OF_CLAIMS):
         return CLAIMS
+    if name.endswith(_OF_DEVICES):
+        return DEVICES
     if name in OF_PODS or name.startswith(HUGE) or (name.startswith("requests.") and not _native(name)):
         return PODS
     return None
@@ -52,6 +60,8 @@ def usage(key: TableKey, obj: dict[str, Any]) -> Amounts:
         used |= _service(obj.get("spec") or {})
     elif key == CLAIMS:
         used |= _claim(obj)
+    elif key == DEVICES:
+        used |= _devices(obj.get("spec") or {})
     elif not key.group and key.plural in COUNTED:
         used[key.plural] = ONE
     return used
@@ -123,3 +133,24 @@ def _claim(claim: dict[str, Any]) -> Amounts:
     if storage_class:
         used |= {f"{storage_class}{_BY_CLASS}{name}": amount for name, amount in used.items()}
     return used
+
+
+def _devices(spec: dict[str, Any]) -> Amounts:
+    """Devices by class. A request with alternatives counts the most that any of them takes of each class."""
+    total: dict[str, int] = {}
+    for request in (spec.get("devices") or {}).get("requests") or ():
+        most: dict[str, int] = {}
+        for each in request.get("firstAvailable") or [request.get("exactly")]:
+            if each:
+                name = each["deviceClassName"]
+                most[name] = max(most.get(name, 0), _number(each))
+        for name, number in most.items():
+            total[name] = total.get(name, 0) + number
+    return {f"{name}{_OF_DEVICES}": Quantity(Fraction(number), "decimal") for name, number in total.items()}
+
+
+def _number(request: dict[str, Any]) -> int:
+    mode = request.get("allocationMode") or "ExactCount"
+    if mode == "All":
+        return _MOST_DEVICES
+    return int(request.get("count") or 1) if mode == "ExactCount" else 0
