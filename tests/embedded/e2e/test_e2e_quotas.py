@@ -540,3 +540,67 @@ async def test_cross_namespace_affinity_scope(space: Space) -> None:
     for name in pods:
         await space.delete("pods", name, gracePeriodSeconds=0)
     await space.used("quota-affinity", {"pods": "0"})
+
+
+VOLUMES = {"requests.storage": "5Gi", "persistentvolumeclaims": "1"}
+ONE_CLAIM, NO_CLAIM = (
+    {"requests.storage": "1Gi", "persistentvolumeclaims": "1"},
+    {"requests.storage": "0", "persistentvolumeclaims": "0"},
+)
+CLAIM: Object = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}, "storageClassName": ""}
+
+
+async def test_volume_attributes_class_of_two_claims(space: Space) -> None:
+    """should verify ResourceQuota's volume attributes class scope (quota set to pvc count: 1) against 2 pvcs with same
+    volume attributes class."""
+    await space.quota("quota", VOLUMES, **selected("VolumeAttributesClass", "In", ("gold",)))
+    await space.used("quota", NO_CLAIM)
+    spec = {**CLAIM, "volumeAttributesClassName": "gold"}
+    await space.create("persistentvolumeclaims", "PersistentVolumeClaim", "test-claim-1", spec=spec)
+    await space.used("quota", ONE_CLAIM)
+    await space.refused(space.create("persistentvolumeclaims", "PersistentVolumeClaim", "test-claim-2", spec=spec))
+    await space.delete("persistentvolumeclaims", "test-claim-1")
+    await space.used("quota", NO_CLAIM)
+
+
+async def test_volume_attributes_class_that_changes(space: Space) -> None:
+    """should verify ResourceQuota's volume attributes class scope (quota set to pvc count: 1) against a pvc with different
+    volume attributes class. Nobody binds volumes here: the replay does."""
+    e2e, volume = space.e2e, f"quota-fake-volume-{space.name}"
+    for each in ("gold", "silver"):
+        await space.quota(f"quota-{each}", VOLUMES, **selected("VolumeAttributesClass", "In", (each,)))
+        await space.used(f"quota-{each}", NO_CLAIM)
+    labels = {"x-test.k8s.io/satisfiable": "fake-volume"}
+    spec = {**CLAIM, "volumeAttributesClassName": "gold", "selector": {"matchLabels": labels}, "volumeName": volume}
+    await space.create("persistentvolumeclaims", "PersistentVolumeClaim", "test-claim", spec=spec)
+    volumes, claim = "/api/v1/persistentvolumes", space.path("persistentvolumeclaims", "test-claim")
+    of_volume = {
+        "storageClassName": "",
+        "volumeAttributesClassName": "gold",
+        "persistentVolumeReclaimPolicy": "Delete",
+        "accessModes": ["ReadWriteOnce"],
+        "capacity": {"storage": "1Gi"},
+        "csi": {"driver": "fake.csi.k8s.io", "volumeHandle": "volume-handle"},
+        "claimRef": {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "namespace": space.name, "name": "test-claim"},
+    }
+    body = {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": volume, "labels": labels}, "spec": of_volume}
+    await e2e.typed("POST", volumes, body)
+
+    async def status(**fields: Any) -> None:
+        read = await e2e.typed("GET", claim)
+        told = await e2e.typed("PUT", f"{claim}/status", {**read, "status": {**read["status"], **fields}})
+        assert fields.items() <= told["status"].items()
+
+    await status(phase="Bound", currentVolumeAttributesClassName="gold")
+    await space.used("quota-gold", ONE_CLAIM)
+    for path in (claim, f"{volumes}/{volume}"):
+        read = await e2e.typed("GET", path)
+        told = await e2e.typed("PUT", path, {**read, "spec": {**read["spec"], "volumeAttributesClassName": "silver"}})
+        assert told["spec"]["volumeAttributesClassName"] == "silver"
+        # the class that is wanted and the one that it has are counted, both
+        await space.used("quota-silver", ONE_CLAIM)
+        await space.used("quota-gold", ONE_CLAIM)
+    await status(currentVolumeAttributesClassName="silver")
+    await space.used("quota-gold", NO_CLAIM)
+    await space.used("quota-silver", ONE_CLAIM)
+    await e2e.typed("DELETE", f"{volumes}/{volume}", delete_options())
