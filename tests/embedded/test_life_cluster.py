@@ -481,6 +481,17 @@ class TestGarbageCollection:
         await until(lambda: self.there(cluster, "owner", "child") == ["child"])
         assert "ownerReferences" not in (cluster.api.get("configmaps", "default", "child") or {})["metadata"]
 
+    async def test_a_finalizer_of_a_collected_dependent_decides_over_its_own_dependents(self, make: Make) -> None:
+        cluster = await make()
+        owner = await config_map(cluster, "owner")
+        orphaning = await config_map(cluster, "orphaning", owner, finalizers=["orphan"])
+        await config_map(cluster, "kept", orphaning)
+        plain = await config_map(cluster, "plain", owner)
+        await config_map(cluster, "gone", plain)
+        await cluster.api.delete("configmaps", "default", "owner", propagation="Background")
+        await until(lambda: self.there(cluster, "owner", "orphaning", "kept", "plain", "gone") == ["kept"])
+        assert "ownerReferences" not in (cluster.api.get("configmaps", "default", "kept") or {})["metadata"]
+
     async def test_a_dependent_of_an_owner_that_never_existed_is_collected(self, make: Make) -> None:
         cluster = await make()
         await config_map(cluster, "child", {"metadata": {"name": "never", "uid": "nobody"}})

@@ -148,8 +148,9 @@ class GarbageCollector:
 
     def _propagation(self, node: OwnerNode) -> str:
         """Of a dependent whose owners are gone: what its finalizers say (empty), else Background, whatever its kind does."""
-        obj = self._tables.read(node.resource, node.ns, node.name)
-        finalizers = (obj or {}).get("metadata", {}).get("finalizers") or ()
+        resource = self.registry.named(node.resource)
+        record = resource.table.get(node.ns, node.name) if resource is not None else None
+        finalizers = (decode_meta(record.raw).metadata.finalizers if record is not None else None) or ()
         return "" if FOREGROUND in finalizers or ORPHAN in finalizers else "Background"
 
     async def _delete(self, node: OwnerNode, propagation: str) -> None:
