@@ -19,6 +19,7 @@ from raycp.testkit.clusters import EmbeddedHandle, EmbeddedHost
 
 Object = dict[str, Any]
 JSON = "application/json"
+CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 PROTOBUF = "application/vnd.kubernetes.protobuf"
 TYPED = {"Content-Type": PROTOBUF, "Accept": f"{PROTOBUF},{JSON}"}
 DYNAMIC = {"Content-Type": JSON, "Accept": JSON}
@@ -154,3 +155,25 @@ async def until(check: Callable[[], Awaitable[Any]], what: str, deadline: float 
 def delete_options(api_version: str = "v1", **fields: Any) -> Object:
     """A body of DELETE. Typed clients write it in the group and version of what they delete."""
     return {"apiVersion": api_version, "kind": "DeleteOptions", **fields}
+
+
+def collection(api_version: str, namespace: str, plural: str) -> str:
+    """The path of a namespace's objects of one kind; of all objects, where there is no namespace."""
+    base = f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
+    return f"{base}/namespaces/{namespace}/{plural}" if namespace else f"{base}/{plural}"
+
+
+def any_fields_crd(group: str, version: str, plural: str, kind: str, scope: str) -> Object:
+    """A CRD whose objects have any fields, as the suite makes them where their schema does not matter."""
+    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{plural}.{group}"},
+        "spec": {
+            "group": group,
+            "scope": scope,
+            "names": {"plural": plural, "singular": kind.lower(), "kind": kind, "listKind": f"{kind}List"},
+            "versions": [{"name": version, "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}],
+        },
+    }

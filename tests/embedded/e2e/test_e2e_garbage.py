@@ -10,7 +10,7 @@ import uuid
 from typing import Any
 
 import pytest
-from e2e_driver import E2eClient, Object, Refused, delete_options, unless, until
+from e2e_driver import CRDS, E2eClient, Object, Refused, any_fields_crd, collection, delete_options, unless, until
 
 REPLICAS = 100  # what the specs take of three nodes with room for thousands
 PATHS = {
@@ -26,7 +26,7 @@ BACKGROUND, FOREGROUND, ORPHAN = ({"propagationPolicy": each} for each in ("Back
 LABELS = {"gctest-00001": "gctest-00001"}
 POD: Object = {
     "terminationGracePeriodSeconds": 0,
-    "containers": [{"name": "nginx", "image": "registry.k8s.io/e2e-test-images/nginx:1.15-4"}],
+    "containers": [{"name": "nginx", "image": "nginx:1.15-4"}],
 }
 
 
@@ -39,8 +39,7 @@ class Space:
 
     def path(self, kind: str, name: str = "") -> str:
         group, plural = PATHS[kind]
-        base = f"/api/{group}" if group == "v1" else f"/apis/{group}"
-        return f"{base}/namespaces/{self.name}/{plural}" + (f"/{name}" if name else "")
+        return collection(group, self.name, plural) + (f"/{name}" if name else "")
 
     async def create(self, kind: str, name: str, owner: Any = None, **fields: Any) -> Any:
         refs = [reference(owner, controller=True, blockOwnerDeletion=True)] if owner else []
@@ -220,21 +219,12 @@ class Toys:
         self.e2e = e2e
         self.kind = "Foo" + uuid.uuid4().hex[:5] + "a"
         self.plural = self.kind.lower() + "s"
-        self.path = f"/apis/mygroup.example.com/v1beta1/{self.plural}"
-        self.crds = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+        self.path = collection("mygroup.example.com/v1beta1", "", self.plural)
 
     async def define(self) -> None:
         """Create the CRD in protobuf; done when its resource is in discovery, is written, and is watched."""
-        schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-        version = {"name": "v1beta1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
-        names = {"plural": self.plural, "singular": self.kind.lower(), "kind": self.kind, "listKind": f"{self.kind}List"}
-        body = {
-            "apiVersion": "apiextensions.k8s.io/v1",
-            "kind": "CustomResourceDefinition",
-            "metadata": {"name": f"{self.plural}.mygroup.example.com"},
-            "spec": {"group": "mygroup.example.com", "scope": "Cluster", "names": names, "versions": [version]},
-        }
-        made = await self.e2e.typed("POST", self.crds, body)
+        body = any_fields_crd("mygroup.example.com", "v1beta1", self.plural, self.kind, "Cluster")
+        made = await self.e2e.typed("POST", CRDS, body)
         assert len(made["spec"]["versions"]) == 1
 
         async def discovered() -> bool:
@@ -252,7 +242,7 @@ class Toys:
 
     async def drop(self) -> None:
         options = delete_options("apiextensions.k8s.io/v1")
-        await self.e2e.typed("DELETE", f"{self.crds}/{self.plural}.mygroup.example.com", options)
+        await self.e2e.typed("DELETE", f"{CRDS}/{self.plural}.mygroup.example.com", options)
 
     async def create(self, name: str, owner: Any = None) -> Any:
         metadata = {"name": name, **({"ownerReferences": [reference(owner)]} if owner else {})}

@@ -7,7 +7,7 @@ import uuid
 from typing import Any
 
 import pytest
-from e2e_driver import E2eClient, Object, Refused, delete_options, unless, until
+from e2e_driver import CRDS, E2eClient, Object, Refused, any_fields_crd, collection, delete_options, unless, until
 
 from raycp.embedded.strategy.scalars import quantity_value
 
@@ -46,8 +46,7 @@ class Space:
         self.name = name
 
     def path(self, plural: str, name: str = "", group: str = "v1") -> str:
-        base = f"/api/{group}" if group == "v1" else f"/apis/{group}"
-        return f"{base}/namespaces/{self.name}/{plural}" + (f"/{name}" if name else "")
+        return collection(group, self.name, plural) + (f"/{name}" if name else "")
 
     async def create(self, plural: str, kind: str, name: str, group: str = "v1", **fields: Any) -> Any:
         metadata = {"name": name, "labels": fields.pop("labels", {})}
@@ -92,7 +91,7 @@ class Space:
     async def pod(self, name: str, requests: Object | None = None, limits: Object | None = None, **spec: Any) -> Any:
         """A Pod that no node takes."""
         resources = {key: value for key, value in (("requests", requests), ("limits", limits)) if value}
-        container = {"name": "pause", "image": "registry.k8s.io/pause:3.10", "resources": resources}
+        container = {"name": "pause", "image": "pause:3.10", "resources": resources}
         selector = {"x-test.k8s.io/unsatisfiable": "not-schedulable"}
         return await self.create("pods", "Pod", name, spec={"nodeSelector": selector, "containers": [container], **spec})
 
@@ -272,17 +271,8 @@ async def test_life_of_a_resource_claim(space: Space) -> None:
 async def test_life_of_a_custom_resource(space: Space) -> None:
     """should create a ResourceQuota and capture the life of a custom resource."""
     plural, group = f"e2e-test-{space.name}-crds", "resourcequota.example.com"
-    names = {"plural": plural, "singular": plural[:-1], "kind": "E2eTest", "listKind": "E2eTestList"}
-    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-    version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
-    crds, key = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", f"count/{plural}.{group}"
-    body = {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{plural}.{group}"},
-        "spec": {"group": group, "scope": "Namespaced", "names": names, "versions": [version]},
-    }
-    await space.e2e.typed("POST", crds, body)
+    key = f"count/{plural}.{group}"
+    await space.e2e.typed("POST", CRDS, any_fields_crd(group, "v1", plural, "E2eTest", "Namespaced"))
     items = space.path(plural, group=f"{group}/v1")
     await until(lambda: unless(404, space.e2e.dynamic("GET", items)), "the custom resource is served")
     probe = f"quota-for-{plural}"
@@ -311,7 +301,7 @@ async def test_life_of_a_custom_resource(space: Space) -> None:
     await space.refused(instance("test-cr-2"))
     await space.e2e.dynamic("DELETE", f"{items}/test-cr-1", delete_options())
     await space.used("test-quota", {key: "0"})
-    await space.e2e.typed("DELETE", f"{crds}/{plural}.{group}", delete_options("apiextensions.k8s.io/v1"))
+    await space.e2e.typed("DELETE", f"{CRDS}/{plural}.{group}", delete_options("apiextensions.k8s.io/v1"))
 
 
 def selected(scope: str, operator: str = "Exists", values: tuple[str, ...] = ()) -> Object:
