@@ -196,6 +196,7 @@ async def test_claims_of_devices_are_counted_by_class(cluster: EmbeddedCluster) 
     choice = [some("gold", 2, name="a"), some("gold", 1, name="b"), some("silver", 3, name="c")]
     await claim("a", {"exactly": some("gold", 2)}, {"exactly": {"deviceClassName": "gold"}}, {"firstAvailable": choice})
     assert used(cluster) == {gold: "5", silver: "3"}
+    await claim("nothing", {}, {"exactly": {}})
     every = {"exactly": {"deviceClassName": "gold", "allocationMode": "All"}}
     await claim("b", every)
     assert used(cluster) == {gold: "37", silver: "3"}

@@ -141,8 +141,8 @@ def _devices(spec: dict[str, Any]) -> Amounts:
     for request in (spec.get("devices") or {}).get("requests") or ():
         most: dict[str, int] = {}
         for each in request.get("firstAvailable") or [request.get("exactly")]:
-            if each:
-                name = each["deviceClassName"]
+            name = (each or {}).get("deviceClassName")
+            if name:
                 most[name] = max(most.get(name, 0), _number(each))
         for name, number in most.items():
             total[name] = total.get(name, 0) + number
