@@ -110,7 +110,9 @@ def opened(envelope: bytes) -> Object:
     """The object in a protobuf envelope, whatever its kind."""
     api_version, kind = _type_meta(envelope)
     group, _, version = api_version.rpartition("/")
-    return {"apiVersion": api_version, "kind": kind, **decode_protobuf(envelope, group, version, kind)}
+    if group == "meta.k8s.io":  # which the published schemas lack; metadata, and items with metadata, are those of any kind
+        return decode_protobuf(envelope, "", version, kind.replace("PartialObjectMetadata", "ConfigMap"))
+    return decode_protobuf(envelope, group, version, kind)
 
 
 def _type_meta(envelope: bytes) -> tuple[str, str]:
