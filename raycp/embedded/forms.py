@@ -50,8 +50,9 @@ PLAIN = Form()
 
 
 @lru_cache(maxsize=512)
-def negotiate(accept: str, plain: bool = False) -> Form:
-    """The first acceptable form; with ``plain``, of those that are the object itself. Raises ``StatusError`` 406.
+def negotiate(accept: str, plain: bool = False, tables: bool = True) -> Form:
+    """The first acceptable form; with ``plain``, of those that are the object itself; without ``tables``, of all but Tables, which
+    a streamed list can't be (kubernetes/kubernetes#126996). Raises ``StatusError`` 406.
 
     Objects are sent as protobuf where nothing else is accepted, since JSON costs less here; metadata alone where it is preferred,
     since the items of a list in JSON have a kind, which client-go's metadata client does not expect.
@@ -70,7 +71,7 @@ def negotiate(accept: str, plain: bool = False) -> Form:
     last = None
     for _, _, media, params in sorted(ranges, key=lambda r: r[:2]):
         found = _form(media, params)
-        if found is None or (plain and found.kind):
+        if found is None or (plain and found.kind) or (found.kind == "Table" and not tables):
             continue
         if not found.protobuf or found.kind:
             return found

@@ -37,7 +37,8 @@ class Authority:
     def server(self, host: str) -> tuple[str, str]:
         """Certificate and key, PEM, for ``host``, localhost and the names that Pods use."""
         x509 = self._x509
-        names: list[Any] = [x509.DNSName(n) for n in ("localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc")]
+        in_cluster = ("kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local")
+        names: list[Any] = [x509.DNSName(n) for n in ("localhost", *in_cluster)]
         addresses = {"127.0.0.1", "::1"}
         try:
             addresses.add(str(ipaddress.ip_address(host)))

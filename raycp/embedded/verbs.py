@@ -166,7 +166,8 @@ class Verbs:
         return self._response(call, form, 200, body)
 
     def _watch(self, call: ResourceRequest) -> Answer:
-        form = self._form(call)
+        options = list_options(call.request.query)
+        form = self._form(call, tables=not (options.initial_events and options.bookmarks))
         include = first(parse_query(call.request.query), "includeObject")
         return WatchStream(self, call, form, include)
 
@@ -358,11 +359,11 @@ class Verbs:
 
     # ---- answers
 
-    def _form(self, call: ResourceRequest) -> forms.Form:
+    def _form(self, call: ResourceRequest, tables: bool = True) -> forms.Form:
         accept = call.request.headers.get(b"accept")
         if accept is None or accept == b"application/json":
             return forms.PLAIN
-        form = forms.negotiate(accept.decode("latin-1"))
+        form = forms.negotiate(accept.decode("latin-1"), tables=tables)
         if form.protobuf and not form.kind and call.resource.info.crd is not None:
             raise not_acceptable(forms.ACCEPTED)  # custom resources have no protobuf; it is refused before anything is written
         return form

@@ -156,14 +156,19 @@ class Webhooks:
             context = ssl.create_default_context(cadata=base64.b64decode(config["caBundle"]).decode())
         if self._session is None:
             self._session = aiohttp.ClientSession()
-        timeout = aiohttp.ClientTimeout(total=hook.get("timeoutSeconds") or 10)
+        seconds = hook.get("timeoutSeconds") or 10
+        url += f"?timeout={seconds}s"
+        timeout = aiohttp.ClientTimeout(total=seconds)
         data, headers = msgspec.json.encode(review), {"Content-Type": "application/json"}
-        async with self._session.post(url, data=data, headers=headers, ssl=context, timeout=timeout) as response:
-            body = await response.read()
-            if response.status != 200:
-                raise bad_request(f"the server answered {response.status}")
-            answer: Object = msgspec.json.decode(body)
-            return answer
+        try:
+            async with self._session.post(url, data=data, headers=headers, ssl=context, timeout=timeout) as response:
+                body = await response.read()
+        except TimeoutError:
+            raise TimeoutError(f'Post "{url}": context deadline exceeded') from None  # in the words that clients look for
+        if response.status != 200:
+            raise bad_request(f"the server answered {response.status}")
+        answer: Object = msgspec.json.decode(body)
+        return answer
 
 
 def _key(hook: Object) -> str:

@@ -19,6 +19,12 @@ from raycp.embedded.strategy.convert import (
 )
 from raycp.embedded.strategy.shapes import OBJECT, STRING, Shape, object_meta
 
+_BLOCKING = {f"FieldValue{kind}" for kind in ("NotSupported", "Required", "TooLong", "TooMany", "TypeInvalid")}
+"""errors with which CEL rules are not evaluated (customresource_strategy.go, ``hasBlockingErr``)"""
+_NOT_CHECKED = (
+    "Invalid value: null: some validation rules were not checked because the object was invalid; "
+    "correct the existing errors to complete validation"
+)
 _TYPE_META = ("apiVersion", "kind")
 
 
@@ -187,7 +193,9 @@ class CustomStrategy:
             self._check(new, before, "", found)
             if self.scale:
                 self._check_scale(new, found)
-            if self._rules and not found:
+            if self._rules and any(each.type in _BLOCKING for each in (*errors, *found)):
+                found.append(FieldError("FieldValueInvalid", "<nil>", _NOT_CHECKED))
+            elif self._rules:
                 self._rules.check(new, before, "", found)
         return errors + found
 

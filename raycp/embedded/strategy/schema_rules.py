@@ -60,9 +60,10 @@ class RuleSet:
         if type(value) is dict:
             was = old if type(old) is dict else {}
             for key, inner in value.items():
-                judge = self.properties.get(key) or self.others
-                if judge:
+                if (judge := self.properties.get(key)) is not None:
                     judge.check(inner, was.get(key, NO_OLD), join(path, key), errors)
+                elif self.others:  # a key of a map, where the other checks of a schema write a field
+                    self.others.check(inner, was.get(key, NO_OLD), f"{path}[{key}]", errors)
         elif type(value) is list and self.items:
             before = by_key(old, self.keys) if self.correlates else {}
             for index, inner in enumerate(value):
