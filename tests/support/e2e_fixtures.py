@@ -7,12 +7,16 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import aiohttp
 from e2e_driver import PROTOBUF, TYPED, E2eClient, Object, Refused, unless, until
 
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 GROUP = "mygroup.example.com"
 APPLY = {"Content-Type": "application/apply-patch+yaml", "Accept": TYPED["Accept"]}
 ALLOW_ALL: Object = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+BASELINE = {f"pod-security.kubernetes.io/{mode}": "baseline" for mode in ("enforce", "warn", "audit")}
+"""Labels of the namespaces of specs that run ordinary Pods."""
+
 CRON_PATTERN = r"^(\d+|\*)(/\d+)?(\s+(\d+|\*)(/\d+)?){4}$"
 
 
@@ -92,6 +96,19 @@ async def _prime(e2e: E2eClient, kind: CustomKind) -> None:
     since = made["metadata"]["resourceVersion"]
     async with e2e.watching(f"{kind.path()}?watch=1&resourceVersion={since}") as events:
         assert (await anext(events))["type"] == "DELETED"
+
+
+async def send_bytes(e2e: E2eClient, method: str, path: str, body: bytes) -> Any:
+    """A request as a typed client sends it whose body is bytes instead of an object: without a content type."""
+    sent = {"Authorization": f"Bearer {e2e.cluster.token}", "Accept": TYPED["Accept"]}
+    async with (
+        aiohttp.ClientSession(skip_auto_headers=("Content-Type",)) as http,
+        http.request(method, e2e.cluster.server + path, data=body, headers=sent, ssl=False) as answer,
+    ):
+        told = await answer.json()
+        if answer.status >= 400:
+            raise Refused(answer.status, told)
+        return told
 
 
 async def apply(e2e: E2eClient, path: str, body: str | Object, manager: str, *options: str, **headers: str) -> Any:

@@ -5,8 +5,8 @@ import json
 from typing import Any
 
 import pytest
-from e2e_driver import JSON, TYPED, E2eClient, Object, Refused
-from e2e_fixtures import CustomKind, apply, cron_schema, custom_kind
+from e2e_driver import JSON, E2eClient, Object, Refused
+from e2e_fixtures import BASELINE, CustomKind, apply, cron_schema, custom_kind, send_bytes
 
 NGINX = "registry.example/nginx:1.15-4"
 
@@ -22,7 +22,7 @@ def _deployment(name: str, replicas: int | None = 3, **pod: Any) -> Object:
 
 
 async def _deployments(e2e: E2eClient) -> str:
-    return f"/apis/apps/v1/namespaces/{await e2e.namespace('apply')}/deployments"
+    return f"/apis/apps/v1/namespaces/{await e2e.namespace('apply', **BASELINE)}/deployments"
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ async def _deployments(e2e: E2eClient) -> str:
 )
 async def test_create(e2e: E2eClient, plural: str, body: Object, fields: Object) -> None:
     """should create an applied object if it does not already exist"""
-    path = f"/api/v1/namespaces/{await e2e.namespace('apply')}/{plural}/{body['metadata']['name']}"
+    path = f"/api/v1/namespaces/{await e2e.namespace('apply', **BASELINE)}/{plural}/{body['metadata']['name']}"
     await apply(e2e, path, body, "apply_test")
     await e2e.typed("GET", path)
     again = await apply(e2e, path, body, "apply_test_2")
@@ -66,7 +66,7 @@ async def test_create(e2e: E2eClient, plural: str, body: Object, fields: Object)
 
 async def test_subresources(e2e: E2eClient) -> None:
     """should work for subresources"""
-    path = f"/api/v1/namespaces/{await e2e.namespace('apply')}/pods/test-pod"
+    path = f"/api/v1/namespaces/{await e2e.namespace('apply', **BASELINE)}/pods/test-pod"
     head = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "test-pod"}}
     mine = {**head, "status": {"conditions": [{"type": "MyStatus", "status": "True"}]}}
 
@@ -183,9 +183,9 @@ async def test_crds(e2e: E2eClient) -> None:
         absent = kind.object("should-not-exist", spec={"cronSpec": "* * * * */5", "replicas": 1}, protocol="TCP")
         absent["metadata"]["finalizers"] = ["test-finalizer"]
         absent["spec"]["ports"] = [{"name": "x", "containerPort": 80}]
-        # the client labels these bytes with no type
+        wanted = f"{kind.path('should-not-exist')}?fieldManager=apply_test"
         with pytest.raises(Refused) as refused:
-            await e2e.dynamic("PUT", f"{kind.path('should-not-exist')}?fieldManager=apply_test", absent, Accept=TYPED["Accept"])
+            await send_bytes(e2e, "PUT", wanted, json.dumps(absent).encode())
         assert (refused.value.code, refused.value.reason) == (404, "NotFound")
 
         await e2e.patch(path, {"metadata": {"finalizers": []}}, "merge")

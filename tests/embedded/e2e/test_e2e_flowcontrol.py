@@ -4,7 +4,9 @@ import uuid
 from typing import Any
 
 import pytest
-from e2e_driver import E2eClient, Object, unless
+from e2e_driver import PROTOBUF, E2eClient, Object, unless
+
+from raycp.embedded.strategy.protobuf import decode_protobuf
 
 GROUP = "flowcontrol.apiserver.k8s.io"
 API_VERSION = f"{GROUP}/v1"
@@ -70,6 +72,8 @@ async def test_operations(e2e: E2eClient, kind: str, plural: str, spec: Object, 
     read = await e2e.typed("GET", own)
     assert read["metadata"]["uid"] == created["metadata"]["uid"]
     assert int(read["metadata"]["resourceVersion"]) > 0
+    _, _, encoded = await e2e.raw("GET", own, Accept=PROTOBUF)
+    assert decode_protobuf(encoded, GROUP, "v1", kind)["spec"] == read["spec"]
     listed = await e2e.typed("GET", selected)
     assert len(listed["items"]) == 3
 

@@ -58,7 +58,8 @@ async def test_rules_satisfied(e2e: E2eClient) -> None:
         pytest.param(
             {"largeArray": [20] * 725},
             "call cost exceeds limit",
-            id="MUST fail create of a custom resource that exceeds the runtime cost limit for x-kubernetes-validations rule execution",
+            id="MUST fail create of a custom resource that exceeds the runtime cost limit for x-kubernetes-validations rule "
+            "execution",
         ),
     ],
 )

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 from e2e_driver import E2eClient, Object, Refused
+from e2e_fixtures import BASELINE
 
 OLD_TABLE = "application/json;as=Table;v=v1beta1;g=meta.k8s.io"
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
@@ -23,7 +24,7 @@ async def _table(e2e: E2eClient, path: str) -> Object:
 
 async def test_pod_details(e2e: E2eClient) -> None:
     """should return pod details"""
-    pods = f"/api/v1/namespaces/{await e2e.namespace('tables')}/pods"
+    pods = f"/api/v1/namespaces/{await e2e.namespace('tables', **BASELINE)}/pods"
     container = {
         "name": "agnhost-container",
         "image": "agnhost",
@@ -43,7 +44,7 @@ async def test_pod_details(e2e: E2eClient) -> None:
 
 async def test_chunks(e2e: E2eClient) -> None:
     """should return chunks of table results for list calls"""
-    templates = f"/api/v1/namespaces/{await e2e.namespace('tables')}/podtemplates"
+    templates = f"/api/v1/namespaces/{await e2e.namespace('tables', **BASELINE)}/podtemplates"
     inner = {"spec": {"containers": [{"name": "test", "image": "test2"}]}}
     made = (
         {"apiVersion": "v1", "kind": "PodTemplate", "metadata": {"name": f"template-{number:04}"}, "template": inner}
