@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
-from e2e_driver import PROTOBUF, TYPED, E2eClient, Object, Refused, unless, until
+from e2e_driver import PROTOBUF, TYPED, E2eClient, Object, Refused, delete_options, unless, until
 
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 GROUP = "mygroup.example.com"
@@ -75,7 +75,7 @@ async def custom_kind(
     if primed:
         await _prime(e2e, made)
     yield made
-    await e2e.typed("DELETE", f"{CRDS}/{crd['metadata']['name']}")
+    await e2e.typed("DELETE", f"{CRDS}/{crd['metadata']['name']}", delete_options("apiextensions.k8s.io/v1"))
     for version in versions:
         await until(lambda version=version: _gone(e2e, made, version), f"discovery has no {made.plural} in {version}")
 
@@ -92,7 +92,7 @@ async def _gone(e2e: E2eClient, kind: CustomKind, version: str) -> bool:
 async def _prime(e2e: E2eClient, kind: CustomKind) -> None:
     fields = {"alpha": "foo_123", "beta": 10, "gamma": "bar", "delta": "hello", "epsilon": "foobar", "spec": {}}
     made = await e2e.dynamic("POST", kind.path(), kind.object("setup-instance", **fields))
-    await e2e.dynamic("DELETE", kind.path("setup-instance"))
+    await e2e.dynamic("DELETE", kind.path("setup-instance"), delete_options())
     since = made["metadata"]["resourceVersion"]
     async with e2e.watching(f"{kind.path()}?watch=1&resourceVersion={since}") as events:
         assert (await anext(events))["type"] == "DELETED"

@@ -1,6 +1,5 @@
 """Kubernetes' e2e specs of ServerSideApply: apply.go in test/e2e/apimachinery."""
 
-import copy
 import json
 from typing import Any
 
@@ -127,7 +126,7 @@ async def test_ownership_given_up(e2e: E2eClient) -> None:
 async def _update_with_retries(e2e: E2eClient, path: str) -> None:
     """Reads and writes four replicas, as a controller does, until no other write is between the two."""
     for _ in range(10):
-        wanted = copy.deepcopy(await e2e.typed("GET", path))
+        wanted = await e2e.typed("GET", path)
         wanted["spec"]["replicas"] = 4
         try:
             await e2e.typed("PUT", path, wanted)

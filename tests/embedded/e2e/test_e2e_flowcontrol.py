@@ -4,7 +4,7 @@ import uuid
 from typing import Any
 
 import pytest
-from e2e_driver import PROTOBUF, E2eClient, Object, unless
+from e2e_driver import PROTOBUF, E2eClient, Object, delete_options, unless
 
 from raycp.embedded.strategy.protobuf import decode_protobuf
 
@@ -107,10 +107,10 @@ async def test_operations(e2e: E2eClient, kind: str, plural: str, spec: Object, 
     )
     assert _condition("StatusUpdateFailed", await e2e.typed("PUT", f"{own}/status", wanted))
 
-    await e2e.typed("DELETE", own)
+    await e2e.typed("DELETE", own, delete_options(API_VERSION))
     assert await unless(404, e2e.typed("GET", own)) is None
     assert len((await e2e.typed("GET", selected))["items"]) == 2
-    await e2e.typed("DELETE", selected)
+    await e2e.typed("DELETE", selected, delete_options(API_VERSION))
     assert (await e2e.typed("GET", selected))["items"] == []
 
 
