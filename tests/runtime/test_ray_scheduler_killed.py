@@ -5,7 +5,7 @@ import os
 import random
 import signal
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +76,27 @@ async def watch(hub: Cluster, handle: Any, path: str) -> None:
         await client.close()
 
 
-def settled(ray_house: House) -> Any:
+def settled(ray_house: House, killed: Sequence[int] = ()) -> Any:
+    """The status of the fleet once it is ready, by processes that have not been killed."""
     found = ray_house.status("q")
-    return found if found["ready"] and not found["unsettled"] else None
+    return found if found["ready"] and not found["unsettled"] and found["shards"][0]["pid"] not in killed else None
+
+
+def left_over(ray_house: House, clusters: dict[str, Cluster], sizes: dict[str, int], moments: list[str]) -> str:
+    """What is known of the jobs that have not ended: for whoever reads that the test ran out of time."""
+    jobs = asyncio.run(clusters["hub"].request("GET", JOBS))["items"]
+    done = asyncio.run(ended(clusters["hub"]))
+    left = [each for each in jobs if each["metadata"]["name"] not in done]
+    lines = [f"{len(done)} of {len(sizes)} jobs have ended; {', '.join(moments)}"]
+    for each in left[:4]:
+        status, name = each.get("status") or {}, each["metadata"]["name"]
+        true = [c["type"] for c in status.get("conditions") or () if c["status"] == "True"]
+        pods = [pod for member in NODES for pod in asyncio.run(clusters[member].created("pods")) if name in str(pod)]
+        lines.append(f"{name}: {status.get('admission')} {status.get('phase')} {true} {status.get('progress')} created {pods}")
+    if left:
+        why = f"hub/BatchJob/default/{left[0]['metadata']['name']}"
+        lines += ray_house.raycp("why", why, "--fleet", "q", "--address", ray_house.address).splitlines()[-25:]
+    return "\n".join(lines)
 
 
 def test_nothing_is_admitted_twice_and_no_quota_exceeded_though_the_scheduler_is_killed_again_and_again(
@@ -91,6 +109,9 @@ def test_nothing_is_admitted_twice_and_no_quota_exceeded_though_the_scheduler_is
     hub = clusters["hub"]
     sizes: dict[str, int] = {}
     killed: list[int] = []
+    moments: list[str] = []
+    clock = SystemClock()
+    began = clock.now()
 
     async def work() -> Audit:
         audit = Audit()
@@ -100,8 +121,9 @@ def test_nothing_is_admitted_twice_and_no_quota_exceeded_though_the_scheduler_is
         for name in QUOTA:
             await hub.request("POST", QUEUES, queue(name))
         for number in range(ROUNDS):
-            status = await asyncio.to_thread(until, lambda: settled(ray_house), 60.0, "ready with a standby")
+            status = await asyncio.to_thread(until, lambda: settled(ray_house, killed), 60.0, "ready with a standby")
             (shard,) = status["shards"]
+            moments.append(f"round {number} at {clock.now() - began:.1f} s with {len(audit.order)} admitted")
             await kill_at(audit, chance.randint(1, 8), shard["pid"], number)
         while (await ended(hub)).keys() != sizes.keys():
             assert not any(each.done() for each in following)
@@ -130,7 +152,10 @@ def test_nothing_is_admitted_twice_and_no_quota_exceeded_though_the_scheduler_is
         await asyncio.gather(*(hub.request("POST", JOBS, each) for each in made))
         await asyncio.wait_for(dead.wait(), 60.0)
 
-    audit = asyncio.run(asyncio.wait_for(work(), 200.0))
+    try:
+        audit = asyncio.run(asyncio.wait_for(work(), 200.0))
+    except TimeoutError:
+        pytest.fail(left_over(ray_house, clusters, sizes, moments))
     audit.check()
     assert len(set(killed)) == ROUNDS
     assert Counter(audit.order) == Counter(sizes.keys()), "each is admitted once"
