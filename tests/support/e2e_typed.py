@@ -9,14 +9,13 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from e2e_driver import JSON, PROTOBUF, Object
+
 from raycp.embedded.strategy.protobuf import decode_protobuf
 from raycp.embedded.strategy.protobuf_writer import encode_protobuf
 from raycp.testkit.clusters import EmbeddedHandle
 
-Object = dict[str, Any]
-PROTOBUF = "application/vnd.kubernetes.protobuf"
-BOTH = f"{PROTOBUF},application/json"
-JSON = "application/json"
+BOTH = f"{PROTOBUF},{JSON}"
 PATCHES = {
     "json": "application/json-patch+json",
     "merge": "application/merge-patch+json",
