@@ -1,14 +1,17 @@
 """Decoding of request bodies: the result is that of Go's decoder and encoder."""
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import pytest
 
 from raycp.embedded.errors import StatusError
 from raycp.embedded.resources import BUILTINS, ResourceInfo, resource_for_crd, version_priority
-from raycp.embedded.strategy import body_decoder, strategy
+from raycp.embedded.strategy import body_decoder, shapes, strategy
 from raycp.embedded.strategy.scalars import Malformed, canonical_quantity, canonical_time
+from raycp.embedded.strategy.schemas import definition_name
 
 KINDS = {(info.group, info.kind): info for info in BUILTINS}
 JSON = "application/json"
@@ -182,3 +185,26 @@ def test_custom_resources_need_their_kind() -> None:
     with pytest.raises(StatusError) as refused:
         strategy(widget()).decode(b'{"metadata":{"name":"a"}}', JSON)
     assert refused.value.code == 400
+
+
+def test_other_threads_see_a_shape_only_when_it_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clusters of one process may run in several threads: one of them builds a shape, another needs it meanwhile."""
+    monkeypatch.setattr(shapes, "_SHAPES", {})
+    name = definition_name("", "v1", "PodTemplate")
+    assert name is not None
+    building, go, read = threading.Event(), threading.Event(), shapes.definition
+
+    def slow(wanted: str) -> Any:
+        if wanted.endswith(".PodSpec"):
+            building.set()
+            assert go.wait(20.0)
+        return read(wanted)
+
+    monkeypatch.setattr(shapes, "definition", slow)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(shapes.defined, name)
+        assert building.wait(20.0)
+        second = pool.submit(lambda: sorted(shapes.defined(name).fields))
+        wait([second], 0.2)  # it waits for the other one, or has seen what there is
+        go.set()
+        assert second.result(20.0) == sorted(first.result(20.0).fields) == ["apiVersion", "kind", "metadata", "template"]

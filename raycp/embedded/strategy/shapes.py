@@ -4,6 +4,7 @@ Built-in kinds get theirs from the JSON schemas, custom resources from their str
 may be cyclic (JSONSchemaProps). Extensions (list types, merge keys) sit on the field's own shape.
 """
 
+import threading
 from functools import cache
 from typing import Any
 
@@ -96,6 +97,9 @@ def builtin_shape(group: str, version: str, kind: str) -> Shape | None:
 
 
 _SHAPES: dict[str, Shape] = {}
+_UNFINISHED: dict[str, Shape] = {}
+"""Shapes, some of which still lack fields: only who builds them sees them. Clusters of one process may run in several threads."""
+_BUILDING = threading.RLock()
 
 
 def defined(name: str) -> Shape:
@@ -103,15 +107,31 @@ def defined(name: str) -> Shape:
     found = _SHAPES.get(name)
     if found is not None:
         return found
+    with _BUILDING:
+        found = _SHAPES.get(name) or _UNFINISHED.get(name)
+        if found is not None:
+            return found
+        outermost = not _UNFINISHED
+        try:
+            found = _built(name)
+            if outermost:
+                _SHAPES.update(_UNFINISHED)
+        finally:
+            if outermost:
+                _UNFINISHED.clear()
+    return found
+
+
+def _built(name: str) -> Shape:
     special = _SPECIAL.get(name)
     if special is not None:
-        found = _SHAPES[name] = Shape(special, name.rsplit(".", 1)[1])
+        found = _UNFINISHED[name] = Shape(special, name.rsplit(".", 1)[1])
         return found
     if name.startswith(_PROPS) and name != _PROPS:  # ...OrBool, ...OrArray, ...OrStringArray: decoded by value
-        found = _SHAPES[name] = Shape(ANY, name.rsplit(".", 1)[1])
+        found = _UNFINISHED[name] = Shape(ANY, name.rsplit(".", 1)[1])
         return found
     schema = definition(name)
-    found = _SHAPES[name] = Shape(OBJECT, name.rsplit(".", 1)[1])
+    found = _UNFINISHED[name] = Shape(OBJECT, name.rsplit(".", 1)[1])
     found.definition = name
     properties = schema.get("properties")
     if properties is None:
