@@ -205,8 +205,9 @@ def _described(info: ResourceInfo) -> list[dict[str, Any]]:
         main["shortNames"] = list(info.short_names)
     if info.categories:
         main["categories"] = list(info.categories)
-    if "get" in info.verbs and "watch" in info.verbs:
-        main["storageVersionHash"] = _hash(info)
+    stored = _stored_version(info)
+    if stored and "get" in info.verbs and "watch" in info.verbs:
+        main["storageVersionHash"] = _hash(info, stored)
     found = [main]
     for sub in info.subresource_table.values():
         entry: dict[str, Any] = {
@@ -222,10 +223,17 @@ def _described(info: ResourceInfo) -> list[dict[str, Any]]:
     return found
 
 
-def _hash(info: ResourceInfo) -> str:
+def _stored_version(info: ResourceInfo) -> str:
+    """The version that is stored, if it is served too, as the discovery controller of apiextensions-apiserver names it."""
+    if info.crd is None:
+        return info.version
+    return next((str(v["name"]) for v in info.crd["spec"]["versions"] if v.get("storage") and v.get("served")), "")
+
+
+def _hash(info: ResourceInfo, version: str) -> str:
     import base64
 
-    digest = hashlib.sha256(f"{info.group}/{info.version}/{info.kind}".encode()).digest()
+    digest = hashlib.sha256(f"{info.group}/{version}/{info.kind}".encode()).digest()
     return base64.b64encode(digest[:8]).decode()
 
 
