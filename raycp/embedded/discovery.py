@@ -43,12 +43,14 @@ class DiscoveryEndpoints:
         self._cache: dict[str, bytes] = {}
         self._generation = -1
         self._openapi: Any = None
+        self._tags: dict[str, bytes] = {}
 
-    def handle(self, path: str, query: str, accept: str, host: str) -> HttpResponse | None:
-        """The answer for a path; None for an unknown path."""
+    def handle(self, path: str, query: str, accept: str, host: str, known: str = "") -> HttpResponse | None:
+        """The answer for a path; None for an unknown path. ``known`` is the request's ``If-None-Match``."""
         if self._generation != self._registry.generation:
             self._generation = self._registry.generation
             self._cache.clear()
+            self._tags.clear()
             self._openapi = None
         parts = path.strip("/").split("/")
         match parts:
@@ -73,9 +75,9 @@ class DiscoveryEndpoints:
             case ["apis", group, version]:
                 return self._resources(unquote(group), version)
             case ["openapi", "v3", *rest]:
-                return self._openapi_v3("/".join(rest), query)
+                return self._tagged(path, self._openapi_v3("/".join(rest), query), known)
             case ["openapi", "v2"]:
-                return self._openapi_v2(accept)
+                return self._tagged(path, self._openapi_v2(accept), known)
             case [""]:
                 return self._root()
         return None
@@ -164,6 +166,20 @@ class DiscoveryEndpoints:
         if any(kind in accept for kind in _OPENAPI_PROTOBUF):
             return HttpResponse(200, _NO_DEFINITIONS, _OPENAPI_PROTOBUF[-1])
         return HttpResponse(406, b"only application/json is served at /openapi/v2", "text/plain; charset=utf-8")
+
+    def _tagged(self, path: str, found: HttpResponse | None, known: str) -> HttpResponse | None:
+        """The document with its ETag, or 304 where the client has it already, as kube-openapi's handlers answer."""
+        if found is None or found.status != 200:
+            return found
+        key = f"{path} {found.content_type}"
+        tag = self._tags.get(key)
+        if tag is None:
+            tag = self._tags[key] = b'"%b"' % hashlib.sha512(found.body).hexdigest().upper().encode()
+        headers = b"ETag: %b\r\nVary: Accept\r\n" % tag
+        held = {each.strip().removeprefix("W/") for each in known.split(",")}
+        if tag.decode() in held or "*" in held:
+            return HttpResponse(304, b"", found.content_type, headers)
+        return HttpResponse(200, found.body, found.content_type, headers)
 
     def _root(self) -> HttpResponse:
         paths = ["/api", "/api/v1", "/apis"]

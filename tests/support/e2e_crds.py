@@ -87,7 +87,7 @@ async def create_watched_crd(client: E2eClient, crd: Object) -> Object:
         "apiVersion": f"{made['spec']['group']}/{first}",
         "kind": made["spec"]["names"]["kind"],
         "metadata": {"namespace": namespace, "name": "setup-instance"},
-        **{"alpha": "foo_123", "beta": 10, "gamma": "bar", "delta": "hello", "epsilon": "foobar", "spec": {}},
+        "alpha": "foo_123", "beta": 10, "gamma": "bar", "delta": "hello", "epsilon": "foobar", "spec": {},
     }
     stored = await client.dynamic("POST", path, instance)
     await client.dynamic("DELETE", f"{path}/setup-instance")

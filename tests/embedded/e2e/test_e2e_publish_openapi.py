@@ -175,7 +175,7 @@ def group_of(suffix: str) -> str:
 
 
 async def set_up(client: E2eClient, schema: Object, suffix: str, *versions: str, expected: Object | None) -> Object:
-    made = await create_crd(client, crd_of(group_of(suffix), unique("e2e-test-") + "-crd", {v: schema for v in versions}))
+    made = await create_crd(client, crd_of(group_of(suffix), unique("e2e-test-") + "-crd", dict.fromkeys(versions, schema)))
     for version in versions:
         await published(client, made, version, expected)
     return made
