@@ -165,5 +165,5 @@ _DOCUMENT = _type({"openapi": _TEXT, "info": _INFO, "paths": _path_map, "compone
 
 
 def differences(document: Any) -> list[str]:
-    """What does not survive kube-openapi's parser and printer, each with its place. Forms that are not listed here count as dropped."""
+    """What does not survive kube-openapi's parser and printer, each with its place. Forms not listed here count as dropped."""
     return list(_DOCUMENT(document, ""))

@@ -95,7 +95,8 @@ async def test_discovery_of_crds(client: E2eClient) -> None:
     groups = (await client.typed("GET", "/apis"))["groups"]
     assert own in next(each for each in groups if each["name"] == "apiextensions.k8s.io")["versions"]
     group = await client.typed("GET", "/apis/apiextensions.k8s.io")
-    assert group["name"] == "apiextensions.k8s.io" and own in group["versions"]
+    assert group["name"] == "apiextensions.k8s.io"
+    assert own in group["versions"]
     resources = await client.typed("GET", "/apis/apiextensions.k8s.io/v1")
     assert resources["groupVersion"] == "apiextensions.k8s.io/v1"
     assert "customresourcedefinitions" in [each["name"] for each in resources["resources"]]
@@ -165,7 +166,8 @@ async def test_presence(client: E2eClient) -> None:
     """Discovery should accurately determine present and missing resources"""
     assert "namespaces" in await resources_of(client, "/api/v1")
     deployed = await resources_of(client, "/apis/apps/v1")
-    assert "deployments" in deployed and "please-dont-ever-create-this" not in deployed
+    assert "deployments" in deployed
+    assert "please-dont-ever-create-this" not in deployed
     status, _, told = await client.raw("GET", "/apis/not-these-apps/v1")
     assert status == 404, told  # which client-go takes for: no such resource
 
@@ -230,7 +232,8 @@ async def test_aggregated_interface(client: E2eClient) -> None:
         assert (status, headers["Content-Type"]) == (200, AGGREGATED)
         for group in json.loads(told)["items"]:
             for version in group["versions"]:
-                found |= {(group["metadata"].get("name", ""), version["version"], each["resource"]) for each in version["resources"]}
+                name = group["metadata"].get("name", "")
+                found |= {(name, version["version"], each["resource"]) for each in version["resources"]}
     assert set(PRESENT) <= found
 
 

@@ -65,7 +65,10 @@ KEPT_INSIDE = field(
     "Any field in one of its fields",
     {"type": "object", "properties": {**WALDO["properties"], "spec": {**WALDO["properties"]["spec"], **KEPT}}},
 )
-SERVICE = field("A Service of another kind", record(spec=field("What this Service should be", record(dummy=field("Of no use.", TEXT)))))
+SERVICE = field(
+    "A Service of another kind",
+    record(spec=field("What this Service should be", record(dummy=field("Of no use.", TEXT)))),
+)
 
 
 @pytest.fixture(scope="module")
@@ -207,13 +210,12 @@ async def test_with_schema(client: E2eClient, run: Run) -> None:
         for verb in ("create", "apply"):
             wrong = json.dumps(instance(crd, "test-foo", spec=spec))
             assert told in run.ended(verb, "-f", "-", stdin=wrong, check=False)
-    run.explains(
-        plural, "DESCRIPTION:", "A Foo to test with", "FIELDS:", "apiVersion", "<string>", "APIVersion defines", "spec", "<Object>", "What Foo should be"
-    )
-    run.explains(
-        f"{plural}.metadata", "DESCRIPTION:", "Standard object's metadata", "FIELDS:", "creationTimestamp", "<string>", "CreationTimestamp is a timestamp"
-    )
-    run.explains(f"{plural}.spec", "DESCRIPTION:", "What Foo should be", "FIELDS:", "bars", r"<\[\]Object>", "All bars that should be")
+    described = ("DESCRIPTION:", "A Foo to test with", "FIELDS:")
+    run.explains(plural, *described, "apiVersion", "<string>", "APIVersion defines", "spec", "<Object>", "What Foo should be")
+    described = ("DESCRIPTION:", "Standard object's metadata", "FIELDS:")
+    run.explains(f"{plural}.metadata", *described, "creationTimestamp", "<string>", "CreationTimestamp is a timestamp")
+    described = ("DESCRIPTION:", "What Foo should be", "FIELDS:")
+    run.explains(f"{plural}.spec", *described, "bars", r"<\[\]Object>", "All bars that should be")
     head = ("bars", r"<\[\]Object>", "DESCRIPTION:", "All bars that should be", "FIELDS:")
     own = ("bazs", r"<\[\]string>", "All of its bazs", "name", "<string>", "What it is called")
     run.explains(f"{plural}.spec.bars", *head, *own)
