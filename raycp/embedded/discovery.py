@@ -43,12 +43,14 @@ class DiscoveryEndpoints:
         self._cache: dict[str, bytes] = {}
         self._generation = -1
         self._openapi: Any = None
+        self._tags: dict[str, bytes] = {}
 
-    def handle(self, path: str, query: str, accept: str, host: str) -> HttpResponse | None:
-        """The answer for a path; None for an unknown path."""
+    def handle(self, path: str, query: str, accept: str, host: str, known: str = "") -> HttpResponse | None:
+        """The answer for a path; None for an unknown path. ``known`` is the request's ``If-None-Match``."""
         if self._generation != self._registry.generation:
             self._generation = self._registry.generation
             self._cache.clear()
+            self._tags.clear()
             self._openapi = None
         parts = path.strip("/").split("/")
         match parts:
@@ -73,9 +75,9 @@ class DiscoveryEndpoints:
             case ["apis", group, version]:
                 return self._resources(unquote(group), version)
             case ["openapi", "v3", *rest]:
-                return self._openapi_v3("/".join(rest), query)
+                return self._tagged(path, self._openapi_v3("/".join(rest), query), known)
             case ["openapi", "v2"]:
-                return self._openapi_v2(accept)
+                return self._tagged(path, self._openapi_v2(accept), known)
             case [""]:
                 return self._root()
         return None
@@ -165,6 +167,20 @@ class DiscoveryEndpoints:
             return HttpResponse(200, _NO_DEFINITIONS, _OPENAPI_PROTOBUF[-1])
         return HttpResponse(406, b"only application/json is served at /openapi/v2", "text/plain; charset=utf-8")
 
+    def _tagged(self, path: str, found: HttpResponse | None, known: str) -> HttpResponse | None:
+        """The document with its ETag, or 304 where the client has it already, as kube-openapi's handlers answer."""
+        if found is None or found.status != 200:
+            return found
+        key = f"{path} {found.content_type}"
+        tag = self._tags.get(key)
+        if tag is None:
+            tag = self._tags[key] = b'"%b"' % hashlib.sha512(found.body).hexdigest().upper().encode()
+        headers = b"ETag: %b\r\nVary: Accept\r\n" % tag
+        held = {each.strip().removeprefix("W/") for each in known.split(",")}
+        if tag.decode() in held or "*" in held:
+            return HttpResponse(304, b"", found.content_type, headers)
+        return HttpResponse(200, found.body, found.content_type, headers)
+
     def _root(self) -> HttpResponse:
         paths = ["/api", "/api/v1", "/apis"]
         for group in self._groups():
@@ -205,8 +221,9 @@ def _described(info: ResourceInfo) -> list[dict[str, Any]]:
         main["shortNames"] = list(info.short_names)
     if info.categories:
         main["categories"] = list(info.categories)
-    if "get" in info.verbs and "watch" in info.verbs:
-        main["storageVersionHash"] = _hash(info)
+    stored = _stored_version(info)
+    if stored and "get" in info.verbs and "watch" in info.verbs:
+        main["storageVersionHash"] = _hash(info, stored)
     found = [main]
     for sub in info.subresource_table.values():
         entry: dict[str, Any] = {
@@ -222,10 +239,17 @@ def _described(info: ResourceInfo) -> list[dict[str, Any]]:
     return found
 
 
-def _hash(info: ResourceInfo) -> str:
+def _stored_version(info: ResourceInfo) -> str:
+    """The version that is stored, if it is served too, as the discovery controller of apiextensions-apiserver names it."""
+    if info.crd is None:
+        return info.version
+    return next((str(v["name"]) for v in info.crd["spec"]["versions"] if v.get("storage") and v.get("served")), "")
+
+
+def _hash(info: ResourceInfo, version: str) -> str:
     import base64
 
-    digest = hashlib.sha256(f"{info.group}/{info.version}/{info.kind}".encode()).digest()
+    digest = hashlib.sha256(f"{info.group}/{version}/{info.kind}".encode()).digest()
     return base64.b64encode(digest[:8]).decode()
 
 

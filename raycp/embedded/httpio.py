@@ -347,8 +347,9 @@ class HttpConnection(asyncio.Protocol):
 
     def _head(self, request: HttpRequest, answer: HttpResponse) -> bytes:
         status = answer.status
-        if status == 204:
-            return b"HTTP/1.1 204 No Content\r\nCache-Control: no-cache, private\r\nDate: %b\r\n\r\n" % self._now()
+        if status in (204, 304):  # without a body, nor its length
+            head = b"HTTP/1.1 %d %b\r\nCache-Control: no-cache, private\r\nDate: %b\r\n%b\r\n"
+            return head % (status, _REASONS[status], self._now(), answer.headers)
         return (
             b"HTTP/1.1 %d %b\r\nCache-Control: no-cache, private\r\n%bContent-Type: %b\r\nDate: %b\r\n%b%b"
             b"Content-Length: %d\r\n\r\n"

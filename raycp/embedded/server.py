@@ -256,7 +256,8 @@ class ApiServer:
         healthy = health(path, request.query)
         if healthy is not None:
             return healthy
-        found = self.discovery.handle(path, request.query, request.header(b"accept"), request.header(b"host"))
+        accept, host, known = (request.header(name) for name in (b"accept", b"host", b"if-none-match"))
+        found = self.discovery.handle(path, request.query, accept, host, known)
         if found is None:
             return HttpResponse(404, _NOT_FOUND.body, _NOT_FOUND.content_type)
         if request.method not in ("GET", "HEAD"):
