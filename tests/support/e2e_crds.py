@@ -3,7 +3,7 @@
 import uuid
 from typing import Any
 
-from tests.support.e2e_driver import CRDS, E2eClient, Object, collection, unless, until
+from e2e_driver import CRDS, E2eClient, Object, collection, unless, until
 
 ANY = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
 AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"

@@ -13,33 +13,11 @@ import pytest
 from cryptography import x509
 from e2e_typed import BOTH, JSON, PROTOBUF, Object, Refused, TypedClient, until
 
-from raycp.config.embedded import EmbeddedSpec
-from raycp.testkit.clusters import EmbeddedHandle, EmbeddedHost
+from raycp.testkit.clusters import EmbeddedHandle
 
 TEMPLATES = 400
 META = "g=meta.k8s.io;v=v1"
 STREAMED = "watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedHandle]:
-    host = EmbeddedHost(tmp_path_factory.mktemp("clusters"))
-    yield host.start("e2e", EmbeddedSpec(nodes=3))
-    host.close()
-
-
-@pytest.fixture(scope="module")
-def typed(cluster: EmbeddedHandle) -> Iterator[TypedClient]:
-    made = TypedClient(cluster)
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="module")
-def dynamic(cluster: EmbeddedHandle) -> Iterator[TypedClient]:
-    made = TypedClient(cluster, accept=JSON, sends=JSON)
-    yield made
-    made.close()
 
 
 _numbers = itertools.count(1)
@@ -59,7 +37,7 @@ def namespace(typed: TypedClient) -> str:
 
 
 @pytest.fixture(scope="module")
-def templates(cluster: EmbeddedHandle, typed: TypedClient) -> str:
+def templates(e2e_cluster: EmbeddedHandle, typed: TypedClient) -> str:
     """The collection of 400 PodTemplates, created by several clients at once."""
     typed.create("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "chunking"}})
     path = "/api/v1/namespaces/chunking/podtemplates"
@@ -67,7 +45,7 @@ def templates(cluster: EmbeddedHandle, typed: TypedClient) -> str:
     body["template"] = {"spec": {"containers": [{"name": "test", "image": "test2"}]}}
 
     def create(numbers: range) -> None:
-        client = TypedClient(cluster)
+        client = TypedClient(e2e_cluster)
         for number in numbers:
             client.create(path, {**body, "metadata": {"name": f"template-{number:04}"}})
         client.close()
@@ -113,7 +91,7 @@ def test_should_return_chunks_of_results_for_list_calls(typed: TypedClient, temp
 
 @pytest.mark.parametrize("accept", [BOTH, PROTOBUF], ids=["typed", "protobuf only"])
 def test_should_support_continue_listing_from_the_last_key_if_the_original_version_has_been_compacted_away(
-    cluster: EmbeddedHandle, typed: TypedClient, templates: str, accept: str
+    e2e_cluster: EmbeddedHandle, typed: TypedClient, templates: str, accept: str
 ) -> None:
     limit = TEMPLATES // 10
     first = typed.get(f"{templates}?limit={limit}", accept)
@@ -121,7 +99,7 @@ def test_should_support_continue_listing_from_the_last_key_if_the_original_versi
     token = first["metadata"]["continue"]
     # five minutes of a real cluster: other objects change, and the history is compacted
     typed.patch("/api/v1/namespaces/chunking", "merge", {"metadata": {"annotations": {"changed": accept}}})
-    cluster.call(lambda inner: inner.compact())
+    e2e_cluster.call(lambda inner: inner.compact())
     with pytest.raises(Refused) as expired:
         typed.get(f"{templates}?limit={limit}&continue={token}", accept)
     assert (expired.value.code, expired.value.reason) == (410, "Expired")
@@ -280,9 +258,11 @@ def test_should_find_the_server_version(typed: TypedClient) -> None:
     assert re.fullmatch("[0-9]+", version["minor"])
 
 
-def test_should_include_the_in_cluster_kubernetes_service_names_in_its_serving_certificate_sans(cluster: EmbeddedHandle) -> None:
-    host, _, port = cluster.server.removeprefix("https://").rpartition(":")
-    context = ssl.create_default_context(cadata=cluster.ca_pem)
+def test_should_include_the_in_cluster_kubernetes_service_names_in_its_serving_certificate_sans(
+    e2e_cluster: EmbeddedHandle,
+) -> None:
+    host, _, port = e2e_cluster.server.removeprefix("https://").rpartition(":")
+    context = ssl.create_default_context(cadata=e2e_cluster.ca_pem)
     with socket.create_connection((host, int(port)), 10) as plain, context.wrap_socket(plain, server_hostname=host) as secure:
         leaf = secure.getpeercert(binary_form=True)
     assert leaf is not None

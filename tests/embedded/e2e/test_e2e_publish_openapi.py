@@ -6,15 +6,15 @@ The schemas have the structure of the suite's, in words of our own.
 import copy
 import json
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from e2e_crds import ANY, crd_of, create_crd, delete_crd, served, unique
+from e2e_driver import CRDS, E2eClient, Object, until
 
 from raycp.testkit.clusters import EmbeddedHandle, kubectl
-from tests.support.e2e_crds import ANY, crd_of, create_crd, delete_crd, served, unique
-from tests.support.e2e_driver import CRDS, E2eClient, Object, e2e_client, living_cluster, until
 
 TEXT = {"type": "string"}
 
@@ -71,17 +71,6 @@ SERVICE = field(
 )
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedHandle]:
-    yield from living_cluster(tmp_path_factory.mktemp("e2e"))
-
-
-@pytest.fixture
-async def client(cluster: EmbeddedHandle) -> AsyncIterator[E2eClient]:
-    async with e2e_client(cluster) as made:
-        yield made
-
-
 class Run:
     """kubectl in a namespace, with a discovery cache of its own."""
 
@@ -111,15 +100,15 @@ class Run:
 
 
 @pytest.fixture
-def run(tool: Callable[[str], str], cluster: EmbeddedHandle, tmp_path: Path) -> Run:
-    return Run(tool("kubectl"), cluster, tmp_path)
+def run(tool: Callable[[str], str], e2e_cluster: EmbeddedHandle, tmp_path: Path) -> Run:
+    return Run(tool("kubectl"), e2e_cluster, tmp_path)
 
 
 class Published:
     """The definitions of ``/openapi/v2``, asked for with the tag of what was last received."""
 
-    def __init__(self, client: E2eClient) -> None:
-        self._client = client
+    def __init__(self, e2e: E2eClient) -> None:
+        self._client = e2e
         self._tag, self._read = "", {}  # type: str, dict[str, Any]
 
     async def definitions(self) -> dict[str, Any]:
@@ -132,9 +121,9 @@ class Published:
         return self._read
 
 
-async def published(client: E2eClient, crd: Object, version: str, schema: Object | None) -> None:
+async def published(e2e: E2eClient, crd: Object, version: str, schema: Object | None) -> None:
     """Wait until the definition is published, and as ``schema`` says; None: any. Ten times, as the suite asks."""
-    document = Published(client)
+    document = Published(e2e)
 
     async def right() -> bool:
         for _ in range(10):
@@ -146,8 +135,8 @@ async def published(client: E2eClient, crd: Object, version: str, schema: Object
     await until(right, f"{definition_name(crd, version)} is published as {schema}", 10)
 
 
-async def withdrawn(client: E2eClient, crd: Object, version: str) -> None:
-    document = Published(client)
+async def withdrawn(e2e: E2eClient, crd: Object, version: str) -> None:
+    document = Published(e2e)
 
     async def absent() -> bool:
         for _ in range(10):
@@ -177,17 +166,17 @@ def group_of(suffix: str) -> str:
     return f"crd-publish-openapi-test-{suffix}.example.com"
 
 
-async def set_up(client: E2eClient, schema: Object, suffix: str, *versions: str, expected: Object | None) -> Object:
-    made = await create_crd(client, crd_of(group_of(suffix), unique("e2e-test-") + "-crd", dict.fromkeys(versions, schema)))
+async def set_up(e2e: E2eClient, schema: Object, suffix: str, *versions: str, expected: Object | None) -> Object:
+    made = await create_crd(e2e, crd_of(group_of(suffix), unique("e2e-test-") + "-crd", dict.fromkeys(versions, schema)))
     for version in versions:
-        await published(client, made, version, expected)
+        await published(e2e, made, version, expected)
     return made
 
 
-async def clean_up(client: E2eClient, crd: Object) -> None:
-    await delete_crd(client, crd)
+async def clean_up(e2e: E2eClient, crd: Object) -> None:
+    await delete_crd(e2e, crd)
     for version in crd["spec"]["versions"]:
-        await withdrawn(client, crd, version["name"])
+        await withdrawn(e2e, crd, version["name"])
 
 
 def instance(crd: Object, name: str, **fields: Any) -> Object:
@@ -196,9 +185,9 @@ def instance(crd: Object, name: str, **fields: Any) -> Object:
     return {"kind": spec["names"]["kind"], "apiVersion": version, "metadata": {"name": name}, **fields}
 
 
-async def test_with_schema(client: E2eClient, run: Run) -> None:
+async def test_with_schema(e2e: E2eClient, run: Run) -> None:
     """works for CRD with validation schema"""
-    crd = await set_up(client, FOO, "foo", "v1", expected=FOO)
+    crd = await set_up(e2e, FOO, "foo", "v1", expected=FOO)
     plural = crd["spec"]["names"]["plural"]
     run.takes(plural, "test-foo", instance(crd, "test-foo", spec={"bars": [{"name": "test-bar"}]}))
     # these are left out of the suite for now; they hold nevertheless
@@ -220,98 +209,98 @@ async def test_with_schema(client: E2eClient, run: Run) -> None:
     own = ("bazs", r"<\[\]string>", "All of its bazs", "name", "<string>", "What it is called")
     run.explains(f"{plural}.spec.bars", *head, *own)
     assert 'field "bars2" does not exist' in run.ended("explain", f"{plural}.spec.bars2", check=False)
-    await clean_up(client, crd)
+    await clean_up(e2e, crd)
 
 
-async def test_without_schema(client: E2eClient, run: Run) -> None:
+async def test_without_schema(e2e: E2eClient, run: Run) -> None:
     """works for CRD without validation schema"""
-    crd = await set_up(client, ANY, "empty", "v1", expected={"type": "object"})
+    crd = await set_up(e2e, ANY, "empty", "v1", expected={"type": "object"})
     plural = crd["spec"]["names"]["plural"]
     run.takes(plural, "test-cr", instance(crd, "test-cr", a={"b": [{"c": "d"}]}))
     run.explains(plural, "DESCRIPTION:", "<empty>")
-    await clean_up(client, crd)
+    await clean_up(e2e, crd)
 
 
-async def test_kept_at_root(client: E2eClient, run: Run) -> None:
+async def test_kept_at_root(e2e: E2eClient, run: Run) -> None:
     """works for CRD preserving unknown fields at the schema root"""
-    crd = await set_up(client, KEPT_AT_ROOT, "unknown-at-root", "v1", expected=None)
+    crd = await set_up(e2e, KEPT_AT_ROOT, "unknown-at-root", "v1", expected=None)
     names = crd["spec"]["names"]
     run.takes(names["plural"], "test-cr", instance(crd, "test-cr", a={"b": [{"c": "d"}]}))
     run.explains(names["plural"], "KIND:", names["kind"])
-    await clean_up(client, crd)
+    await clean_up(e2e, crd)
 
 
-async def test_kept_inside(client: E2eClient, run: Run) -> None:
+async def test_kept_inside(e2e: E2eClient, run: Run) -> None:
     """works for CRD preserving unknown fields in an embedded object"""
-    crd = await set_up(client, KEPT_INSIDE, "unknown-in-nested", "v1", expected=None)
+    crd = await set_up(e2e, KEPT_INSIDE, "unknown-in-nested", "v1", expected=None)
     plural = crd["spec"]["names"]["plural"]
     run.takes(plural, "test-cr", instance(crd, "test-cr", spec={"a": None, "b": [{"c": "d"}]}))
     run.explains(plural, "DESCRIPTION:", "Any field in one of its fields")
-    await clean_up(client, crd)
+    await clean_up(e2e, crd)
 
 
-async def both(client: E2eClient, *crds: tuple[Object, str, str]) -> list[Object]:
+async def both(e2e: E2eClient, *crds: tuple[Object, str, str]) -> list[Object]:
     """Set up CRDs (schema, group's suffix, version), and see all published while all are there."""
-    made = [await set_up(client, schema, suffix, version, expected=schema) for schema, suffix, version in crds]
+    made = [await set_up(e2e, schema, suffix, version, expected=schema) for schema, suffix, version in crds]
     for crd, (schema, _, version) in reversed(list(zip(made, crds, strict=True))):
-        await published(client, crd, version, schema)
+        await published(e2e, crd, version, schema)
     for crd in made:
-        await clean_up(client, crd)
+        await clean_up(e2e, crd)
     return made
 
 
-async def test_groups(client: E2eClient) -> None:
+async def test_groups(e2e: E2eClient) -> None:
     """works for multiple CRDs of different groups"""
-    foo, waldo = await both(client, (FOO, "foo", "v1"), (WALDO, "waldo", "v1beta1"))
+    foo, waldo = await both(e2e, (FOO, "foo", "v1"), (WALDO, "waldo", "v1beta1"))
     assert foo["spec"]["group"] != waldo["spec"]["group"]
 
 
-async def test_versions(client: E2eClient) -> None:
+async def test_versions(e2e: E2eClient) -> None:
     """works for multiple CRDs of same group but different versions"""
-    crd = await set_up(client, FOO, "multi-ver", "v2", "v3", expected=FOO)
-    await published(client, crd, "v3", FOO)
-    await published(client, crd, "v2", FOO)
-    await clean_up(client, crd)
-    foo, waldo = await both(client, (FOO, "common-group", "v4"), (WALDO, "common-group", "v5"))
+    crd = await set_up(e2e, FOO, "multi-ver", "v2", "v3", expected=FOO)
+    await published(e2e, crd, "v3", FOO)
+    await published(e2e, crd, "v2", FOO)
+    await clean_up(e2e, crd)
+    foo, waldo = await both(e2e, (FOO, "common-group", "v4"), (WALDO, "common-group", "v5"))
     assert foo["spec"]["group"] == waldo["spec"]["group"]
 
 
-async def test_kinds(client: E2eClient) -> None:
+async def test_kinds(e2e: E2eClient) -> None:
     """works for multiple CRDs of same group and version but different kinds"""
-    foo, waldo = await both(client, (FOO, "common-group", "v6"), (WALDO, "common-group", "v6"))
+    foo, waldo = await both(e2e, (FOO, "common-group", "v6"), (WALDO, "common-group", "v6"))
     assert foo["spec"]["group"] == waldo["spec"]["group"]
 
 
-async def test_renamed(client: E2eClient) -> None:
+async def test_renamed(e2e: E2eClient) -> None:
     """updates the published spec when one version gets renamed"""
-    crd = await set_up(client, FOO, "multi-ver", "v2", "v3", expected=FOO)
+    crd = await set_up(e2e, FOO, "multi-ver", "v2", "v3", expected=FOO)
     name = "/spec/versions/1/name"
     patch = [{"op": "test", "path": name, "value": "v3"}, {"op": "replace", "path": name, "value": "v4"}]
-    renamed = await client.patch(f"{CRDS}/{crd['metadata']['name']}", patch, "json")
+    renamed = await e2e.patch(f"{CRDS}/{crd['metadata']['name']}", patch, "json")
     assert served(renamed) == ["v2", "v4"]
-    await published(client, renamed, "v4", FOO)
-    await withdrawn(client, renamed, "v3")
-    await published(client, renamed, "v2", FOO)
-    await clean_up(client, renamed)
+    await published(e2e, renamed, "v4", FOO)
+    await withdrawn(e2e, renamed, "v3")
+    await published(e2e, renamed, "v2", FOO)
+    await clean_up(e2e, renamed)
 
 
-async def test_no_longer_served(client: E2eClient) -> None:
+async def test_no_longer_served(e2e: E2eClient) -> None:
     """removes definition from spec when one version gets changed to not be served"""
-    crd = await set_up(client, FOO, "multi-to-single-ver", "v5", "v6alpha1", expected=FOO)
+    crd = await set_up(e2e, FOO, "multi-to-single-ver", "v5", "v6alpha1", expected=FOO)
     path = f"{CRDS}/{crd['metadata']['name']}"
-    read = await client.typed("GET", path)
+    read = await e2e.typed("GET", path)
     read["spec"]["versions"][1]["served"] = False
-    updated = await client.typed("PUT", path, read)
-    await withdrawn(client, updated, "v6alpha1")
-    await published(client, updated, "v5", FOO)
-    await clean_up(client, updated)
+    updated = await e2e.typed("PUT", path, read)
+    await withdrawn(e2e, updated, "v6alpha1")
+    await published(e2e, updated, "v5", FOO)
+    await clean_up(e2e, updated)
 
 
-async def test_named_like_a_built_in_one(client: E2eClient, run: Run) -> None:
+async def test_named_like_a_built_in_one(e2e: E2eClient, run: Run) -> None:
     """kubectl explain works for CR with the same resource name as built-in object."""
     short = unique("ksvc-")
     names = {"plural": "services", "kind": "Service", "listKind": "ServiceList", "shortNames": [short]}
-    crd = await create_crd(client, crd_of(group_of("service"), "service", {"v1": SERVICE}, **names))
-    await published(client, crd, "v1", SERVICE)
+    crd = await create_crd(e2e, crd_of(group_of("service"), "service", {"v1": SERVICE}, **names))
+    await published(e2e, crd, "v1", SERVICE)
     run.explains(f"{short}.spec", "DESCRIPTION:", "What this Service should be", "FIELDS:", "dummy", "<string>", "Of no use")
-    await clean_up(client, crd)
+    await clean_up(e2e, crd)

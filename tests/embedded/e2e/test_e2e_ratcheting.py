@@ -2,25 +2,12 @@
 
 import itertools
 import json
-from collections.abc import Iterator
 
 import pytest
 from e2e_typed import JSON, Object, Refused, TypedClient, until
 
-from raycp.config.embedded import EmbeddedSpec
-from raycp.testkit.clusters import EmbeddedHost
-
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 PLACES = {"field", "struct.field", "list[0].field", "list[1].field"}
-
-
-@pytest.fixture(scope="module")
-def typed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TypedClient]:
-    host = EmbeddedHost(tmp_path_factory.mktemp("clusters"))
-    made = TypedClient(host.start("e2e", EmbeddedSpec(nodes=3)))
-    yield made
-    made.close()
-    host.close()
 
 
 class Ratchet:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from e2e_typed import BOTH, JSON, PROTOBUF, Object, Refused, TypedClient, until
+from e2e_typed import BOTH, PROTOBUF, Object, Refused, TypedClient, until
 from e2e_webhook_backend import MARK, WebhookBackend
 
 from raycp.config.embedded import EmbeddedSpec
@@ -27,30 +27,16 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedHost]:
 
 
 @pytest.fixture(scope="module")
-def cluster(host: EmbeddedHost) -> EmbeddedHandle:
+def e2e_cluster(host: EmbeddedHost) -> EmbeddedHandle:
     return host.start("e2e", EmbeddedSpec(nodes=3))
 
 
 @pytest.fixture(scope="module")
-def backend(host: EmbeddedHost, cluster: EmbeddedHandle) -> Iterator[WebhookBackend]:
+def backend(host: EmbeddedHost, e2e_cluster: EmbeddedHandle) -> Iterator[WebhookBackend]:
     made = WebhookBackend(LATENCY)
     host.run(made.start())
     yield made
     host.run(made.stop())
-
-
-@pytest.fixture(scope="module")
-def typed(cluster: EmbeddedHandle) -> Iterator[TypedClient]:
-    made = TypedClient(cluster)
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="module")
-def dynamic(cluster: EmbeddedHandle) -> Iterator[TypedClient]:
-    made = TypedClient(cluster, accept=JSON, sends=JSON)
-    yield made
-    made.close()
 
 
 class Spec:
