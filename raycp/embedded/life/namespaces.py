@@ -3,6 +3,7 @@
 Order, conditions and messages follow kube-controller-manager's ``pkg/controller/namespace/deletion``.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 from raycp.base.clock import Clock
@@ -71,23 +72,32 @@ class NamespaceController:
             return None
         if FINALIZER not in (namespace.get("spec") or {}).get("finalizers", ()):
             return None
+        namespaced = self._namespaced()
+        pods = [resource for resource in namespaced if resource.info.name == "pods"]
+        # Pods first: what they need and what guards them is there until they are gone (KEP-5080).
+        for resources in (pods, [resource for resource in namespaced if resource not in pods]):
+            left, finalizers = await self._emptied(name, resources)
+            if left:
+                await self._report(name, left, finalizers)
+                return None  # the last deletion requeues the namespace
+        namespace = self._tables.read("namespaces", "", name)
+        if namespace is not None:
+            namespace["spec"]["finalizers"] = [f for f in namespace["spec"]["finalizers"] if f != FINALIZER]
+            await self.api.update("namespaces", namespace, subresource="finalize")
+        return None
+
+    async def _emptied(self, name: str, resources: Iterable[ServedResource]) -> tuple[dict[str, int], dict[str, int]]:
+        """Delete all objects of these kinds: how many of each kind, and with each finalizer, remain."""
         left: dict[str, int] = {}
         finalizers: dict[str, int] = {}
-        for resource in self._namespaced():
+        for resource in resources:
             for record in resource.table.records(name):
                 await self._delete(resource, record)
             for record in resource.table.records(name):
                 left[resource.info.name] = left.get(resource.info.name, 0) + 1
                 for finalizer in decode_meta(record.raw).metadata.finalizers or ():
                     finalizers[finalizer] = finalizers.get(finalizer, 0) + 1
-        if left:
-            await self._report(name, left, finalizers)
-            return None  # the last deletion requeues the namespace
-        namespace = self._tables.read("namespaces", "", name)
-        if namespace is not None:
-            namespace["spec"]["finalizers"] = [f for f in namespace["spec"]["finalizers"] if f != FINALIZER]
-            await self.api.update("namespaces", namespace, subresource="finalize")
-        return None
+        return left, finalizers
 
     async def _delete(self, resource: ServedResource, record: StoredObject) -> None:
         meta = decode_meta(record.raw).metadata
