@@ -69,13 +69,12 @@ async def submit(
     else:
         await _submit(client, identity, fleet, generation, directory, command, notify)
         notify(f"submitted job {identity}")
-    async for text in client.tail_job_logs(identity):
-        for line in text.splitlines():
-            notify(line)
+    shown = await _follow(client, identity, notify)
     state = await _state(client, identity)
     while state in (JobStatus.PENDING, JobStatus.RUNNING):  # as long as the job lasts: its log may have been cut
         await asyncio.sleep(0.2)
         state = await _state(client, identity)
+    await _show_rest(client, identity, shown, notify)
     if state is not JobStatus.SUCCEEDED:
         info = await asyncio.to_thread(client.get_job_info, identity)
         raise JobError(f"job {identity} ended as {state.value}: {info.message or 'see its log above'}")
@@ -112,6 +111,30 @@ def server_url(address: str) -> str:
         return str(ray_address_to_api_server_url(address))
     except Exception as error:  # Ray's own, of any type
         raise JobError(f"the Ray at {address} names no job server: {first_line(error)}. Start it with its dashboard") from error
+
+
+async def _follow(client: Any, identity: str, notify: Callable[[str], None]) -> int:
+    """Show the job's log for as long as Ray streams it; how many characters that were."""
+    shown = 0
+    try:
+        async for text in client.tail_job_logs(identity):
+            shown += len(text)
+            for line in text.splitlines():
+                notify(line)
+    except Exception as error:  # Ray's own, of any type: the job goes on
+        notify(f"the log of job {identity} can't be followed any longer: {first_line(error)}")
+    return shown
+
+
+async def _show_rest(client: Any, identity: str, shown: int, notify: Callable[[str], None]) -> None:
+    """Show what the stream of an ended job's log has left out: Ray may end it before the last lines."""
+    try:
+        log = await asyncio.to_thread(client.get_job_logs, identity)
+    except Exception as error:  # the state of the job is known without it
+        notify(f"the end of the log of job {identity} can't be read: {first_line(error)}")
+        return
+    for line in log[shown:].splitlines():
+        notify(line)
 
 
 async def _state(client: Any, identity: str) -> Any:

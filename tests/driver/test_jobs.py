@@ -2,10 +2,12 @@
 
 import os
 import shlex
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ray.job_submission import JobStatus
 
 from raycp.driver import jobs
 from raycp.driver.fleet_client import FleetError
@@ -76,3 +78,38 @@ async def test_the_address_reaches_rays_client_and_the_agents_port_is_named(
 def test_a_python_in_a_folder_with_a_space_is_one_word() -> None:
     line = entrypoint("http://elsewhere.example.com:8265", "/srv/my env/bin/python", ["run", "--attach"])
     assert shlex.split(line)[:5] == ["/srv/my env/bin/python", "-m", "raycp.cli.main", "run", "--attach"]
+
+
+class CutClient(Client):
+    """Its Ray takes the job, which succeeds, and ends the stream of the log too early: with an error, where there is one."""
+
+    error: Exception | None = None
+    log = "fleet blue starts\nfleet blue is ready\n"
+
+    def submit_job(self, **job: Any) -> str:
+        return str(job["submission_id"])
+
+    async def tail_job_logs(self, job_id: str) -> AsyncIterator[str]:
+        yield "fleet blue starts\n"
+        if self.error is not None:
+            raise self.error
+
+    def get_job_status(self, job_id: str) -> Any:
+        return JobStatus.SUCCEEDED
+
+    def get_job_logs(self, job_id: str) -> str:
+        return self.log
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError("WebSocket connection closed unexpectedly with close code 1006")])
+async def test_what_rays_stream_of_a_jobs_log_leaves_out_is_shown_at_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception | None
+) -> None:
+    monkeypatch.setattr("ray.job_submission.JobSubmissionClient", CutClient)
+    monkeypatch.setattr("urllib.request.urlopen", lambda url, timeout: (tmp_path / "answer").open("w"))
+    monkeypatch.setattr(CutClient, "error", error)
+    said: list[str] = []
+    await jobs.submit(URL, "blue", "g1", tmp_path, "raycp run", said.append)
+    told = [line for line in said if line.startswith("fleet")]
+    assert told == ["fleet blue starts", "fleet blue is ready"]
+    assert any("can't be followed any longer" in line and "1006" in line for line in said) is (error is not None)
