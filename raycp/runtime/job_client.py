@@ -129,7 +129,8 @@ async def _follow(client: Any, identity: str, notify: Callable[[str], None]) -> 
 async def _show_rest(client: Any, identity: str, shown: int, notify: Callable[[str], None]) -> None:
     """Show what the stream of an ended job's log has left out: Ray may end it before the last lines."""
     try:
-        log = await asyncio.to_thread(client.get_job_logs, identity)
+        async with asyncio.timeout(SILENT_FOR):
+            log = await asyncio.to_thread(client.get_job_logs, identity)
     except Exception as error:  # the state of the job is known without it
         notify(f"the end of the log of job {identity} can't be read: {first_line(error)}")
         return

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,7 @@ class CutClient(Client):
     """Its Ray takes the job, which succeeds, and ends the stream of the log too early: with an error, where there is one."""
 
     error: Exception | None = None
+    answers = threading.Event()
     log = "fleet blue starts\nfleet blue is ready\n"
 
     def submit_job(self, **job: Any) -> str:
@@ -98,6 +100,7 @@ class CutClient(Client):
         return JobStatus.SUCCEEDED
 
     def get_job_logs(self, job_id: str) -> str:
+        assert self.answers.wait(20.0)
         return self.log
 
 
@@ -108,8 +111,24 @@ async def test_what_rays_stream_of_a_jobs_log_leaves_out_is_shown_at_its_end(
     monkeypatch.setattr("ray.job_submission.JobSubmissionClient", CutClient)
     monkeypatch.setattr("urllib.request.urlopen", lambda url, timeout: (tmp_path / "answer").open("w"))
     monkeypatch.setattr(CutClient, "error", error)
+    CutClient.answers.set()
     said: list[str] = []
     await jobs.submit(URL, "blue", "g1", tmp_path, "raycp run", said.append)
     told = [line for line in said if line.startswith("fleet")]
     assert told == ["fleet blue starts", "fleet blue is ready"]
     assert any("can't be followed any longer" in line and "1006" in line for line in said) is (error is not None)
+
+
+async def test_a_job_server_that_falls_silent_after_the_job_keeps_nobody_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ray.job_submission.JobSubmissionClient", CutClient)
+    monkeypatch.setattr("urllib.request.urlopen", lambda url, timeout: (tmp_path / "answer").open("w"))
+    monkeypatch.setattr(job_client, "SILENT_FOR", 0.1)
+    CutClient.answers.clear()
+    said: list[str] = []
+    try:
+        await jobs.submit(URL, "blue", "g1", tmp_path, "raycp run", said.append)
+    finally:
+        CutClient.answers.set()
+    assert said[-1].endswith("can't be read: TimeoutError"), said

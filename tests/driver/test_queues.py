@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import AsyncIterator
+from typing import Any
 
 import msgspec
 import pytest
@@ -24,6 +25,7 @@ from queued_jobs import (
 )
 from sabotage import first_runs_raise
 
+from raycp.base.keys import RequestKey
 from raycp.base.loop_names import LoopName
 from raycp.config.embedded import FaultSpec
 from raycp.protocol.control import SetPause
@@ -140,6 +142,34 @@ async def test_members_of_other_shards_are_used_though_the_first_run_of_each_loo
         await until(lambda: admission(fleet, "late").get("reason") == "NoRoom")
         await until(lambda: queue_status(fleet, "batch").get("pending") == 1)
         assert raised.keys() >= {LoopName.SCHEDULER, LoopName.CAPACITY, LoopName.CAPACITY_REPORTS, LoopName.QUEUE_STATUS}
+
+
+async def test_a_job_that_is_admitted_is_an_exception_of_the_watermark_until_it_is_reconciled(fleet: Led) -> None:
+    """The scheduler's own write is silent: else a successor without a standby would take the job for reconciled."""
+    await queue(fleet, "batch", 100, namespaces=["default"])
+    await submit(fleet, "first")
+    await until(lambda: sum(pods(fleet, "first").values()) == 1)
+    (shard,) = fleet.substrate.living(Role.SHARD)
+
+    def due(name: str) -> list[int]:
+        key = RequestKey("batchjob", "hub", "default", name)
+        return [each.last for each in shard.ledger.marks.due_of(key) if each.kind.endswith("/BatchJob")]
+
+    hub, patch = shard.hosting.hub, shard.hosting.hub.patch_status
+
+    async def held(*given: Any) -> Any:
+        found = await patch(*given)
+        shard.dispatcher.paused = True  # nothing is reconciled from here on
+        return found
+
+    hub.patch_status = held
+    await submit(fleet, "second")
+    await until(lambda: admission(fleet, "second").get("state") == "Admitted")
+    version = int(job(fleet, "second")["metadata"]["resourceVersion"])
+    await until(lambda: version in due("second"), what="the admission is an exception")
+    shard.dispatcher.paused = False
+    shard.dispatcher.dispatch_soon()
+    await until(lambda: sum(pods(fleet, "second").values()) == 1)
 
 
 async def test_a_suspended_job_gives_its_quota_to_the_next(fleet: Led) -> None:

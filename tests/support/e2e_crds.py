@@ -37,7 +37,7 @@ def unique(prefix: str) -> str:
 
 def crd_of(group: str, name: str, versions: dict[str, Object], scope: str = "Namespaced", **names: Any) -> Object:
     """A CRD with ``versions`` (name → schema; the first is stored), all served."""
-    own = {"plural": f"{name}s", "singular": name, "kind": name, "listKind": f"{name}List", **names}
+    own = {"plural": f"{name}s", "singular": name, "kind": name, "listKind": f"{names.get('kind', name)}List", **names}
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",

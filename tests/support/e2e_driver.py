@@ -161,19 +161,3 @@ def collection(api_version: str, namespace: str, plural: str) -> str:
     """The path of a namespace's objects of one kind; of all objects, where there is no namespace."""
     base = f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
     return f"{base}/namespaces/{namespace}/{plural}" if namespace else f"{base}/{plural}"
-
-
-def any_fields_crd(group: str, version: str, plural: str, kind: str, scope: str) -> Object:
-    """A CRD whose objects have any fields, as the suite makes them where their schema does not matter."""
-    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{plural}.{group}"},
-        "spec": {
-            "group": group,
-            "scope": scope,
-            "names": {"plural": plural, "singular": kind.lower(), "kind": kind, "listKind": f"{kind}List"},
-            "versions": [{"name": version, "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}],
-        },
-    }

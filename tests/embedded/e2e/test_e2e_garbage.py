@@ -10,7 +10,8 @@ import uuid
 from typing import Any
 
 import pytest
-from e2e_driver import CRDS, E2eClient, Object, Refused, any_fields_crd, collection, delete_options, unless, until
+from e2e_crds import ANY, crd_of
+from e2e_driver import CRDS, E2eClient, Object, Refused, collection, delete_options, unless, until
 
 REPLICAS = 100  # what the specs take of three nodes with room for thousands
 PATHS = {
@@ -223,7 +224,7 @@ class Toys:
 
     async def define(self) -> None:
         """Create the CRD in protobuf; done when its resource is in discovery, is written, and is watched."""
-        body = any_fields_crd("mygroup.example.com", "v1beta1", self.plural, self.kind, "Cluster")
+        body = crd_of("mygroup.example.com", self.kind.lower(), {"v1beta1": ANY}, "Cluster", plural=self.plural, kind=self.kind)
         made = await self.e2e.typed("POST", CRDS, body)
         assert len(made["spec"]["versions"]) == 1
 

@@ -7,7 +7,8 @@ import uuid
 from typing import Any
 
 import pytest
-from e2e_driver import CRDS, E2eClient, Object, Refused, any_fields_crd, collection, delete_options, unless, until
+from e2e_crds import ANY, crd_of
+from e2e_driver import CRDS, E2eClient, Object, Refused, collection, delete_options, unless, until
 
 from raycp.embedded.strategy.scalars import quantity_value
 
@@ -272,7 +273,7 @@ async def test_life_of_a_custom_resource(space: Space) -> None:
     """should create a ResourceQuota and capture the life of a custom resource."""
     plural, group = f"e2e-test-{space.name}-crds", "resourcequota.example.com"
     key = f"count/{plural}.{group}"
-    await space.e2e.typed("POST", CRDS, any_fields_crd(group, "v1", plural, "E2eTest", "Namespaced"))
+    await space.e2e.typed("POST", CRDS, crd_of(group, "e2etest", {"v1": ANY}, plural=plural, kind="E2eTest"))
     items = space.path(plural, group=f"{group}/v1")
     await until(lambda: unless(404, space.e2e.dynamic("GET", items)), "the custom resource is served")
     probe = f"quota-for-{plural}"
