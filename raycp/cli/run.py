@@ -16,6 +16,7 @@ from raycp.cli.errors import CliError
 from raycp.cli.failure_watch import FailureWatch
 from raycp.cli.fleets import add_address, add_file, add_working_dir, at_ray, claim, run_async, search_of, to_join
 from raycp.cli.observer_access import is_local, use_files_of
+from raycp.cli.output import bullets
 from raycp.cli.ports import check_ports
 from raycp.cli.printer import say
 from raycp.cli.prompt import unhurried
@@ -111,9 +112,10 @@ def readiness(name: str) -> Iterator[Callable[[list[str]], None]]:
 
 
 def summary(status: dict[str, Any]) -> str:
-    """The addresses that a user needs next."""
+    """What is wrong with a fleet that works all the same, and the addresses that a user needs next."""
     url = str(status["observer"]["url"])
-    lines = [f"status page and metrics: {url}"]
+    lines = [f"it works, and is {readiness_of(status)}:", bullets(status["reasons"])] if status["reasons"] else []
+    lines.append(f"status page and metrics: {url}")
     if is_local(url):
         lines.append("  on its node only: from elsewhere forward the port, or set spec.observer.host and tokens (docs/security.md)")
     for cluster in status["clusters"]:

@@ -66,6 +66,7 @@ class FleetCondition:
         now = self._clock.now()
         age = now - self._stored_at
         if facts == self._facts and age < (RENEW if data == self._stored else REWORD):
+            self.problem = ""  # what could not be stored has passed
             return
         try:
             found = await records.read(RECORD)

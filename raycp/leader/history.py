@@ -138,9 +138,10 @@ class History:
             return
         try:
             if not self._changed and self._clock.now() - self._checked >= RECHECK:
-                self._checked = self._clock.now()
                 self._changed = self._loaded and await self._records.read(RECORD) is None
+                self._checked = self._clock.now()
             if not self._changed:
+                self.problem = ""
                 return
             if not self._loaded:
                 # Entries of this leader follow those of its predecessors.

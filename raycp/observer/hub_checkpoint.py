@@ -120,6 +120,7 @@ class HubCheckpoint:
                 self._saved = await records.read(self._where.record)
                 open_still = self._saved is None or "closed" not in self._saved.data
                 if open_still and not self._closing and self._clock.now() - self._leads_since < CLOSED_WITHIN:
+                    self.problem = ""
                     return
                 refused = self._take_over(self._saved)
                 self.restored = True

@@ -66,7 +66,7 @@ class WatermarkStore:
         self._not_before = 0.0
         self._superseded = False
         self._saving = asyncio.Lock()
-        self.problem = ""
+        self._unread = self._unwritten = ""
 
     def update(self, plan: Plan) -> None:
         """Take over ``plan``."""
@@ -81,6 +81,11 @@ class WatermarkStore:
 
     def _name(self) -> str:
         return f"watermark-{self._identity.shard}"
+
+    @property
+    def problem(self) -> str:
+        """Why the watermarks could not be read or written at the last try; empty when a later one succeeds."""
+        return self._unwritten or self._unread
 
     @property
     def stored(self) -> bool:
@@ -112,9 +117,9 @@ class WatermarkStore:
                         self._reading = asyncio.get_running_loop().create_task(self._read())
                     found = await asyncio.shield(self._reading)
             except Exception as error:  # a record that can't be read stops no cluster
-                self.problem = str(error) or type(error).__name__
+                self._unread = str(error) or type(error).__name__
                 if self._clock.now() >= deadline:
-                    log.warning("cluster %s starts without a watermark: %s", cluster, self.problem)
+                    log.warning("cluster %s starts without a watermark: %s", cluster, self._unread)
                     self._ready.add(cluster)
                     return
                 await self._clock.sleep(0.2)
@@ -153,6 +158,7 @@ class WatermarkStore:
 
     def _took(self, record: Record | None) -> None:
         self._record = record
+        self._unread = ""
         self._found = True
         self._others = dict(record.data) if record is not None else {}
 
@@ -174,14 +180,14 @@ class WatermarkStore:
             async with self._saving:
                 return await self._save(force)
         except (KubeError, ConnectError) as error:
-            if not self.problem:
+            if not self._unwritten:
                 log.warning("the watermarks can't be written now: %s", error)
-            self.problem = str(error) or type(error).__name__
+            self._unwritten = str(error) or type(error).__name__
             return False
 
     async def _save(self, force: bool) -> bool:
         plan, identity = self._plan, self._identity
-        if plan is None or not identity.primary or self._superseded:
+        if plan is None or plan.hub.connect is None or not identity.primary or self._superseded:
             return False
         self._observe()
         now = self._clock.now()
@@ -210,7 +216,7 @@ class WatermarkStore:
         except NamespaceMissing:
             return False  # the leader makes it
         self._written, self._rvs, self._written_at = changes, versions, now
-        self.problem = ""
+        self._unwritten = ""
         return True
 
     def _versions(self) -> list[tuple[tuple[str, str], int]]:

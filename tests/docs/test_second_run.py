@@ -97,6 +97,30 @@ def test_a_fixture_that_fails_once_is_flaky_too(suite: pytest.Pytester) -> None:
     assert "error" not in result.stdout.lines[-1]
 
 
+ONE_FIXTURE = """
+@pytest.fixture(scope="module")
+def made():
+    assert {fine}, "of the fixture"
+
+@pytest.mark.ray
+@pytest.mark.parametrize("n", range(7))
+def test_a(made, n): pass
+"""
+
+
+def test_tests_that_fail_for_one_fixture_are_one_failure(suite: pytest.Pytester) -> None:
+    result = run(suite, ONE_FIXTURE.format(fine="not first('a')"))
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["*of the fixture*", "FLAKY test_it.py::test_a?0?", "FLAKY test_it.py::test_a?6?", "*7 flaky*"])
+    assert str(result.stdout).count("first run of") == 1
+
+
+def test_a_fixture_that_fails_twice_fails_all_its_tests(suite: pytest.Pytester) -> None:
+    result = run(suite, ONE_FIXTURE.format(fine="False"))
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["FAILED TWICE test_it.py::test_a?0?", "FAILED TWICE test_it.py::test_a?6?", "*7 errors*"])
+
+
 def test_many_failures_are_no_flakes(suite: pytest.Pytester) -> None:
     body = "@pytest.mark.ray\n@pytest.mark.parametrize('n', range(6))\ndef test_a(n):\n    assert not first(f'a{n}')\n"
     result = run(suite, body)

@@ -265,6 +265,13 @@ class House:
         assert process.returncode == expect, f"raycp {' '.join(arguments)} ended with {process.returncode}:\n{output}"
         return output
 
+    def up(self, path: Path, epoch: int = 1) -> str:
+        """Run the fleet of a file; the command's output. It is ready, with nothing wrong, at ``epoch``."""
+        output = self.raycp("run", "-c", str(path), "--address", self.address)
+        if f"fleet {path.stem} is ready: epoch {epoch}," not in output:
+            raise AssertionError(output)
+        return output
+
     def output_of(self, *arguments: str) -> str:
         """A command's output, however it ends."""
         return self.popen(*arguments, "--address", self.address).communicate(timeout=60)[0]

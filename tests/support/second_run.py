@@ -1,8 +1,9 @@
 """A failed test of Ray or of real processes runs once more, alone, at the end of a CI run.
 
 Such tests depend on the scheduling of processes on a loaded machine. A test that passes the second time is reported as a line
-``FLAKY tests/...::name`` and does not fail the run; a test that fails twice fails it. Active only where ``CI=true``. If
-``RAYCP_FLAKY_LOG`` names a file, the lines are appended to it as well.
+``FLAKY tests/...::name`` and does not fail the run; a test that fails twice fails it. Tests of a file that all failed for its
+one fixture run together: they are one failure. Active only where ``CI=true``. If ``RAYCP_FLAKY_LOG`` names a file, the lines
+are appended to it as well.
 """
 
 import os
@@ -53,26 +54,37 @@ class SecondRun:
                 self._eligible.add(report.nodeid)
 
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
-        eligible = [nodeid for nodeid in self._failed if nodeid in self._eligible]
-        if exitstatus != pytest.ExitCode.TESTS_FAILED or not eligible or len(self._failed) > LIMIT:
+        failures = self._failures()
+        again = [nodeids for nodeids in failures if self._eligible.issuperset(nodeids)]
+        if exitstatus != pytest.ExitCode.TESTS_FAILED or not again or len(failures) > LIMIT:
             return
         reporter = self._config.pluginmanager.get_plugin("terminalreporter")
-        for nodeid in eligible:
+        for nodeids in again:
             if reporter is not None:
-                reporter.write_line(f"second run of {nodeid}")
-            code, output = self._run(nodeid)
+                reporter.write_line(f"second run of {' '.join(nodeids)}")
+            code, output = self._run(nodeids)
             if code == 0:
-                self._flaky.append(nodeid)
+                self._flaky.extend(nodeids)
             else:
-                self._twice[nodeid] = output
+                self._twice.update(dict.fromkeys(nodeids, output))
         if len(self._flaky) == len(self._failed):
             session.exitstatus = pytest.ExitCode.OK
         self._move_reports()
         self._log()
 
-    def _run(self, nodeid: str) -> tuple[int, str]:
-        """A pytest process of its own for one test; its exit code and output."""
-        command = [sys.executable, "-m", "pytest", nodeid]
+    def _failures(self) -> list[list[str]]:
+        """The failed tests. Those of a file for which its fixture failed have one text, and are together: pytest makes such a
+        fixture once."""
+        found: dict[tuple[str, ...], list[str]] = {}
+        for nodeid, reports in self._failed.items():
+            first = reports[0]
+            cause = (nodeid.partition("::")[0], first.longreprtext) if first.when == "setup" else (nodeid,)
+            found.setdefault(cause, []).append(nodeid)
+        return list(found.values())
+
+    def _run(self, nodeids: list[str]) -> tuple[int, str]:
+        """A pytest process of its own for one failure's tests; its exit code and output."""
+        command = [sys.executable, "-m", "pytest", *nodeids]
         done = subprocess.run(
             command, cwd=self._config.rootpath, env={**os.environ, NESTED: "1"}, check=False, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -99,14 +111,18 @@ class SecondRun:
                 file.writelines(f"FLAKY {nodeid}\n" for nodeid in self._flaky)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        told: set[str] = set()
         for nodeid in self._flaky:
+            if self._failed[nodeid][0].longreprtext in told:
+                continue
+            told.add(self._failed[nodeid][0].longreprtext)
             terminalreporter.write_sep("=", f"first run of {nodeid}")
             for report in self._failed[nodeid]:
                 terminalreporter.write_line(report.longreprtext)
                 for title, content in report.sections:
                     terminalreporter.write_sep("-", title)
                     terminalreporter.write_line(content)
-        for nodeid, output in self._twice.items():
+        for output, nodeid in {output: nodeid for nodeid, output in self._twice.items()}.items():
             terminalreporter.write_sep("=", f"second run of {nodeid}")
             terminalreporter.write_line(output)
         for nodeid in self._twice:

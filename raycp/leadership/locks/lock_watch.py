@@ -97,6 +97,7 @@ class LockWatch:
 
     def _observed(self, state: LockState | None) -> None:
         now, before = self._clock.now(), self._state
+        self.problem = ""
         if self._known and (state.version if state else "") == (before.version if before else ""):
             return
         if state is not None and before is not None and state.uid == before.uid and _older(state.version, before.version):
@@ -116,7 +117,6 @@ class LockWatch:
                 self._knock, self._knocked = knock, now if knock else math.inf
             self._watch_pod(state.owner)
         self._known = True
-        self.problem = ""
         self._event.set()
 
     def _watch_pod(self, owner: PodRef | None) -> None:
