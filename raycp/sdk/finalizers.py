@@ -17,11 +17,13 @@ finalizer.
 Errors: those of the two functions pass through; a conflict on the finalizer list is ``ApiError`` 409 and so a retry.
 """
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from raycp.kube.errors import ApiError
 from raycp.sdk.context import Context
+from raycp.sdk.patches import expect, same_spec
 from raycp.sdk.results import Result
 
 Step = Callable[[dict[str, Any]], Awaitable[Result | None]]
@@ -49,6 +51,27 @@ async def hold(ctx: Context, obj: dict[str, Any], name: str, *, cluster: str | N
     if name in finalizers:
         return obj
     return await ctx.patch(obj, {"metadata": {"finalizers": [*finalizers, name]}}, cluster=cluster)
+
+
+async def begin(ctx: Context, obj: dict[str, Any], name: str, status: Mapping[str, Any]) -> dict[str, Any]:
+    """Add finalizer ``name`` to the reconciled object, which has no status yet, and write its first ``status``, both at the same
+    time: one answer of the API server to wait for instead of two. The object with the finalizer.
+
+    Each write is bound to what it rests on, not to the resourceVersion, which the other changes: the same object and generation;
+    the finalizers as they were seen; no status. Raises ``ApiError``, 409 Conflict where that has changed; the other write may
+    have been made then.
+    """
+    seen = obj["metadata"].get("finalizers")
+    held = {"op": "add", "path": "/metadata/finalizers", "value": [*(seen or ()), name]}
+    patch = [*same_spec(obj), expect("/metadata/finalizers", seen), held]
+    done = await asyncio.gather(
+        ctx.patch(obj, patch, type="json", bound=False), ctx.first_status(status), return_exceptions=True
+    )  # fmt: skip
+    for each in done:
+        if isinstance(each, BaseException):
+            raise each
+    found: dict[str, Any] = done[0]
+    return found
 
 
 async def release(ctx: Context, obj: dict[str, Any], name: str, *, cluster: str | None = None) -> bool:

@@ -1,4 +1,5 @@
-"""JSON merge patches (RFC 7386): the smallest one that leads from one object to another."""
+"""JSON merge patches (RFC 7386): the smallest one that leads from one object to another; and what a JSON patch (RFC 6902)
+expects of the object that it is for."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -27,3 +28,13 @@ def merge_diff(old: Mapping[str, Any], new: Mapping[str, Any], *, replace: bool 
             if key not in new:
                 diff[key] = None
     return diff
+
+
+def expect(path: str, value: Any) -> dict[str, Any]:
+    """That ``path`` has this value; None: that it has none, as kube-apiserver's library understands it (evanphx/json-patch)."""
+    return {"op": "test", "path": path, "value": value}
+
+
+def same_spec(obj: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """That it is still this object, and of this generation; its status and metadata may have changed."""
+    return [expect("/metadata/uid", obj["metadata"]["uid"]), expect("/metadata/generation", obj["metadata"].get("generation"))]

@@ -18,6 +18,7 @@ import msgspec
 
 from raycp.base.clock import Clock
 from raycp.base.keys import GVK
+from raycp.base.objects import version_number
 from raycp.base.selections import ALL
 from raycp.base.tasks import ApiCall, Child, Task, Written
 from raycp.base.text import clean
@@ -201,7 +202,7 @@ class Session:
             raise Revoked("this reconcile has ended; a task that it left behind can't use its context")
 
     def _know(self, of: ObjectId, version: str) -> None:
-        if version:
+        if version and version_number(version) >= version_number(self._versions.get(of, "")):  # of two writes at once, the later
             self._versions[of] = version
 
     async def _timed(self, call: ApiRequest) -> Answer:

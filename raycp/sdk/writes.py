@@ -9,7 +9,7 @@ from raycp.base.keys import GVK
 from raycp.kube.errors import ApiError
 from raycp.sdk.backend import APPLY_PATCH, JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, ApiRequest, CacheRead
 from raycp.sdk.owner import OWNER_UID, Ownership, mark, ownership
-from raycp.sdk.patches import merge_diff
+from raycp.sdk.patches import expect, merge_diff, same_spec
 from raycp.sdk.session import ObjectId, Session, decode
 
 _PATCH_TYPES = {"merge": MERGE_PATCH, "json": JSON_PATCH, "strategic": STRATEGIC_PATCH}
@@ -89,15 +89,17 @@ class Writes:
         type: str = "merge",
         subresource: str = "",
         cluster: str | None = None,
+        bound: bool = True,
     ) -> dict[str, Any]:
         """Patch the object that ``obj`` names (apiVersion, kind, metadata). ``type``: merge, json or strategic.
 
-        Where ``obj`` has a resourceVersion the patch is bound to it. Raises ``ApiError``, 409 Conflict for a changed object.
+        Where ``obj`` has a resourceVersion the patch is bound to it; with ``bound=False`` only to the ``test`` operations of a json
+        patch. Raises ``ApiError``, 409 Conflict for a changed object.
         """
         if type not in _PATCH_TYPES:
             raise ValueError(f"type={type!r} is none of merge, json, strategic")
         call = await self._name("patch", obj, cluster, subresource)
-        version = self._session.version(_object_id(call), obj["metadata"].get("resourceVersion", ""))
+        version = self._session.version(_object_id(call), obj["metadata"].get("resourceVersion", "")) if bound else ""
         body: Any
         if type == "json":
             guard = [{"op": "test", "path": "/metadata/resourceVersion", "value": version}] if version else []
@@ -112,7 +114,7 @@ class Writes:
         try:
             return decode((await self._session.request(_with_body(call, body, query, _PATCH_TYPES[type]))).body)
         except ApiError as error:
-            if type == "json" and version and error.status == 422 and "test" in error.message:
+            if type == "json" and (version or not bound) and error.status == 422 and "test" in error.message:
                 raise ApiError(409, "Conflict", f"the object has changed: {error.message}") from error
             raise
 
@@ -172,6 +174,13 @@ class Writes:
         if obj is None:
             self._session.replace_own(answer)
         return True
+
+    async def first_status(self, status: Mapping[str, Any]) -> None:
+        """Write the first status of the reconciled object. It is bound to the generation and to there being none, so that another
+        write of this reconcile may be under way. Raises ``ApiError``, 409 Conflict where that has changed."""
+        target = self._session.own()
+        first = [*same_spec(target), expect("/status", None), {"op": "add", "path": "/status", "value": status}]
+        self._session.replace_own(await self.patch(target, first, type="json", subresource="status", bound=False))
 
     # -- inside
 

@@ -1,8 +1,8 @@
 """The ``batchjob`` controller: collects the observed state, asks ``plan``, writes the status, carries the rest out.
 
-The status is written before anything else; not where nothing changes. Then all Pod writes (``execution``), in every cluster. Where
-one refuses a Pod, the next plan is recorded and carried out in the same way. A crash anywhere leaves a state from which the next
-reconcile continues (see the package).
+The status is written before anything else, a job's first one together with the finalizer; not where nothing changes. Then all Pod
+writes (``execution``), in every cluster. Where one refuses a Pod, the next plan is recorded and carried out in the same way. A
+crash anywhere leaves a state from which the next reconcile continues (see the package).
 """
 
 from collections.abc import Container, Mapping
@@ -25,7 +25,7 @@ from raycp.scheduling.labels import taints_of
 from raycp.sdk import conditions
 from raycp.sdk.context import Context
 from raycp.sdk.controller import controller, owned
-from raycp.sdk.finalizers import hold, release
+from raycp.sdk.finalizers import begin, hold, release
 from raycp.sdk.foreign import report_foreign
 from raycp.sdk.results import Result, Retry
 
@@ -76,9 +76,9 @@ async def batchjob(ctx: Context, obj: dict[str, Any]) -> Result | None:
         queue=ctx.request.queue,
     )
     now = ctx.now()
-    if FINALIZER not in (meta.get("finalizers") or ()):
-        obj = await hold(ctx, obj, FINALIZER)
     decided = plan(job, pods, clusters, now)
+    if FINALIZER not in (meta.get("finalizers") or ()):
+        obj = await (hold(ctx, obj, FINALIZER) if status else begin(ctx, obj, FINALIZER, decided.status))
     later: float | None = None
     changed = max((max(pod.ready_changed, pod.created) for pod in pods if not pod.ended), default=0.0)
     if soft_only(status, decided.status) and -_SKEW <= now - changed < _QUIET:
