@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from raycp.base.budgets import KeyedBudgets
 from raycp.base.clock import Clock
 from raycp.base.keys import GVK
 from raycp.base.tasks import Task
@@ -102,7 +103,7 @@ class EventRecorder:
         self._capacity = capacity
         self._queue: deque[tuple[Task, str, dict[str, Any], _Series]] = deque()
         self._known: OrderedDict[str, _Series] = OrderedDict()
-        self._budget: OrderedDict[tuple[str, str], tuple[float, float]] = OrderedDict()
+        self._budgets: KeyedBudgets[tuple[str, str]] = KeyedBudgets(_BURST, 1 / _REFILL, _KNOWN)
         self._wake = asyncio.Event()
         self.dropped = 0
         self.sent = 0
@@ -132,7 +133,7 @@ class EventRecorder:
             if now - series.sent_at < SERIES_PERIOD:
                 return
         else:
-            if not self._admit((cluster, identity[1]), now):
+            if not self._budgets.take((cluster, identity[1]), now):
                 self.dropped += 1
                 return
             stamp = f"{int(self._clock.wall() * 1e6):x}"
@@ -185,12 +186,3 @@ class EventRecorder:
         await self._send(task, ApiRequest("create", cluster, EVENT, series.namespace, series.name, "", msgspec.json.encode(body)))
         series.sent = count
 
-    def _admit(self, about: tuple[str, str], now: float) -> bool:
-        tokens, at = self._budget.get(about, (float(_BURST), now))
-        tokens = min(float(_BURST), tokens + (now - at) / _REFILL)
-        admitted = tokens >= 1
-        self._budget[about] = (tokens - 1 if admitted else tokens, now)
-        self._budget.move_to_end(about)
-        while len(self._budget) > _KNOWN:
-            self._budget.popitem(last=False)
-        return admitted

@@ -1,13 +1,13 @@
 """The outcome of a reconcile: what its function returned (``interpret``) or raised (``explain``), as fields of ``Done``.
 
-``Done.error`` is one line with the author's file and line; the traceback, cut to the author's frames, goes to the log. What others
-wrote is scrubbed there.
+``Done.error`` is one line with the author's file and line; the traceback, cut to the author's frames, goes to the log, if
+``FailureLines`` admit it. What others wrote is scrubbed there.
 """
 
 import asyncio
 import logging
 import traceback
-from typing import Any
+from typing import Any, NamedTuple
 
 from raycp.base.tasks import Done, Outcome
 from raycp.base.text import ERROR_LENGTH, clean, message_of
@@ -34,8 +34,25 @@ _LONGEST_WAIT = 1e9
 _OURS = ("/raycp/sdk/", "/concurrent/futures/", "/asyncio/")
 
 
-def interpret(result: Any, controller: Controller, done: Done, log: ReconcileLog) -> None:
-    """What the function returned, other than None."""
+class FailureLine(NamedTuple):
+    """What is logged of a failure: ``text`` is scrubbed then, and the traceback of ``error`` made, neither of which is cheap."""
+
+    level: int
+    before: str
+    text: str
+    error: BaseException | None = None
+
+    def write(self, log: ReconcileLog, left_out: int) -> None:
+        """``left_out``: how many of the same cause were not logged before it."""
+        text, more = f"{self.before}{scrub_error(self.text)}", {"unlogged": left_out} if left_out else {}
+        if self.error is None:
+            log.log(self.level, "%s", text, extra=more)
+        else:
+            log.failed(text, scrub_traceback(user_traceback(self.error)), more)
+
+
+def interpret(result: Any, controller: Controller, done: Done) -> FailureLine | None:
+    """What the function returned, other than None. The line is one where it must not return that."""
     problem = ""
     if not isinstance(result, Result):
         if isinstance(result, Retry | Permanent):
@@ -52,43 +69,43 @@ def interpret(result: Any, controller: Controller, done: Done, log: ReconcileLog
         done.outcome = Outcome.RETRY
         done.error = clean(f"{controller.name} {problem} ({controller.module}, line {controller.line})")
         done.error_class = INVALID_RESULT
-        log.error("%s", scrub_error(done.error))
-        return
+        return FailureLine(logging.ERROR, "", done.error)
     assert isinstance(result, Result)
     done.requeue_after = None if result.requeue_after is None else float(result.requeue_after)
     done.tier = None if result.tier is None else clean(result.tier, _NAME_LENGTH)
     done.waiting = clean(result.waiting, _NAME_LENGTH)
+    return None
 
 
-def explain(error: BaseException, done: Done, log: ReconcileLog) -> None:
+def explain(error: BaseException, done: Done) -> FailureLine:
     """What the function raised. Errors that are part of a controller's life are one line in the log, others a traceback."""
     done.outcome, done.error_class = Outcome.RETRY, error_class(error)
     message = message_of(error, ERROR_LENGTH - 200)
     if isinstance(error, Permanent):
         done.outcome, done.error = Outcome.PERMANENT, f"{message}{_where(error)}"
-        log.warning("gave up until the object changes: %s", scrub_error(done.error))
+        line = FailureLine(logging.WARNING, "gave up until the object changes: ", done.error)
     elif isinstance(error, Retry):
         done.error = message
         if error.after is not None:
             done.retry_after = float(error.after) if _seconds(error.after) else None
-        log.info("will try again: %s", scrub_error(message))
+        line = FailureLine(logging.INFO, "will try again: ", message)
     elif isinstance(error, Fenced | Revoked):
         done.outcome, done.error = Outcome.INTERRUPTED, message
-        log.info("interrupted: %s", message)
+        line = FailureLine(logging.INFO, "interrupted: ", message)
     elif isinstance(error, ApiError) and error.conflict:
         done.error = f"the object changed meanwhile: {message}"
-        log.info("will try again: %s", scrub_error(done.error))
+        line = FailureLine(logging.INFO, "will try again: ", done.error)
     elif isinstance(error, KubeError):
         done.error = f"{message}{_where(error)}"
         if isinstance(error, ApiError | CircuitOpen):
             done.retry_after = error.retry_after if _seconds(error.retry_after) else None
-        level = logging.WARNING if isinstance(error, Unreachable) else logging.ERROR
-        log.log(level, "will try again: %s", scrub_error(done.error))
+        line = FailureLine(logging.WARNING if isinstance(error, Unreachable) else logging.ERROR, "will try again: ", done.error)
     else:
         label = "cancelled itself" if isinstance(error, asyncio.CancelledError) else f"{type(error).__name__}: {message}"
         done.error = f"{label}{_where(error)}"
-        log.failed(f"failed: {scrub_error(done.error)}", scrub_traceback(user_traceback(error)))
+        line = FailureLine(logging.ERROR, "failed: ", done.error, error)
     done.error = clean(done.error)
+    return line
 
 
 def error_class(error: BaseException) -> str:
@@ -115,8 +132,12 @@ def user_traceback(error: BaseException) -> str:
 
 def _where(error: BaseException) -> str:
     """`` (echo.py, line 12)``: the author's innermost line."""
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not any(ours in f.filename for ours in _OURS)]
-    return f" ({frames[-1].filename.rsplit('/', 1)[-1]}, line {frames[-1].lineno})" if frames else ""
+    at, found = error.__traceback__, None
+    while at is not None:
+        if not any(ours in at.tb_frame.f_code.co_filename for ours in _OURS):
+            found = at
+        at = at.tb_next
+    return f" ({found.tb_frame.f_code.co_filename.rsplit('/', 1)[-1]}, line {found.tb_lineno})" if found is not None else ""
 
 
 def _seconds(value: Any) -> bool:

@@ -54,12 +54,12 @@ class ReconcileLog(logging.LoggerAdapter[logging.Logger]):
         kwargs["extra"] = {**(self.extra or {}), **(kwargs.get("extra") or {})}
         return msg, kwargs
 
-    def failed(self, text: str, trace: str) -> None:
+    def failed(self, text: str, trace: str, more: Mapping[str, Any]) -> None:
         """An error with a traceback that is already text: handlers of others print it behind the message, ours has a field for
         it."""
         if self.isEnabledFor(logging.ERROR):
             logger = self.logger
-            record = logger.makeRecord(logger.name, logging.ERROR, "", 0, "%s", (text,), None, extra=dict(self.extra or {}))
+            record = logger.makeRecord(logger.name, logging.ERROR, "", 0, "%s", (text,), None, extra={**(self.extra or {}), **more})
             record.exc_text = trace
             self.logger.handle(record)
 

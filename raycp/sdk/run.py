@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import contextvars
 import inspect
+import logging
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from functools import partial
@@ -27,8 +28,9 @@ from raycp.base.tasks import Done, Outcome
 from raycp.metrics.log import BOUND
 from raycp.sdk.context import Context
 from raycp.sdk.controller import Controller
+from raycp.sdk.failure_lines import FailureLines
 from raycp.sdk.foreign import report_foreign
-from raycp.sdk.outcome import TIMED_OUT, explain, interpret
+from raycp.sdk.outcome import TIMED_OUT, FailureLine, explain, interpret
 from raycp.sdk.reconcile_log import ReconcileFields
 from raycp.sdk.results import Permanent
 from raycp.sdk.session import Session
@@ -43,21 +45,34 @@ async def run_reconcile(
     timeout: float | None = DEFAULT_TIMEOUT,
     executor: Executor | None = None,
     config: Mapping[str, Any] | None = None,
+    lines: FailureLines | None = None,
 ) -> Done:
     """Run the controller of ``session`` for its task. See the module for what it guarantees.
 
     ``timeout`` in seconds holds where the controller names none; None: no limit. ``executor`` runs plain functions. ``config``
-    becomes ``ctx.config``.
+    becomes ``ctx.config``. ``lines``: which failures are logged, None: all of them.
     """
     bound = BOUND.set(partial(ReconcileFields, session.task))
     try:
-        return await _run(session, timeout, executor, config)
+        done, line = await _run(session, timeout, executor, config)
+        if line is not None:
+            _log(line, session, done, lines)
+        return done
     finally:
         with contextlib.suppress(ValueError):  # a coroutine that is thrown away ends in another context
             BOUND.reset(bound)
 
 
-async def _run(session: Session, timeout: float | None, executor: Executor | None, config: Mapping[str, Any] | None) -> Done:
+def _log(line: FailureLine, session: Session, done: Done, lines: FailureLines | None) -> None:
+    key = session.task.key
+    left_out = 0 if lines is None else lines.admit((key.controller, key.cluster, done.error_class), session.clock.now())
+    if left_out is not None:
+        line.write(session.log, left_out)
+
+
+async def _run(
+    session: Session, timeout: float | None, executor: Executor | None, config: Mapping[str, Any] | None
+) -> tuple[Done, FailureLine | None]:
     controller, task, clock = session.controller, session.task, session.clock
     started = clock.now()
     limit = controller.timeout if controller.timeout is not None else timeout
@@ -102,14 +117,14 @@ async def _run(session: Session, timeout: float | None, executor: Executor | Non
         done.unusable = sorted(session.unusable)
     if timed_out:
         done.outcome, done.error, done.error_class = Outcome.RETRY, f"timed out: no result within {limit:g} s", TIMED_OUT
-        session.log.warning("%s", done.error)
-    elif session.revoked and (error is not None or session.refused):
+        return done, FailureLine(logging.WARNING, "", done.error)
+    if session.revoked and (error is not None or session.refused):
         done.outcome, done.error = Outcome.INTERRUPTED, session.revoked
     elif error is not None:
-        explain(error, done, session.log)
+        return done, explain(error, done)
     elif result is not None:
-        interpret(result, controller, done, session.log)
-    return done
+        return done, interpret(result, controller, done)
+    return done, None
 
 
 async def _call(session: Session, config: Mapping[str, Any] | None, obj: Any) -> Any:

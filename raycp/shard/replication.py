@@ -27,8 +27,11 @@ log = logging.getLogger(__name__)
 EVERY = 0.01
 """Seconds for which changes are gathered into one frame."""
 
-CHUNK = 500
-"""Keys whose state is taken at once."""
+CHUNK = 100
+"""Keys whose state is taken at once: some milliseconds, for which a shard of busy clusters hands out nothing."""
+
+NEXT = 0.001
+"""Seconds until the next frame where keys are left."""
 
 UNREAD = 8 * 1024 * 1024
 """Bytes that a standby has not read yet, for which the full account waits."""
@@ -102,10 +105,10 @@ class ReplicationSource:
         self._wakes.add(key)
         self._soon()
 
-    def _soon(self) -> None:
+    def _soon(self, seconds: float = EVERY) -> None:
         if not self._scheduled:
             self._scheduled = True
-            asyncio.get_running_loop().call_later(EVERY, self._tick)
+            asyncio.get_running_loop().call_later(seconds, self._tick)
 
     def _tick(self) -> None:
         self._scheduled = False
@@ -113,7 +116,7 @@ class ReplicationSource:
             self.flush()
         finally:
             if self._dirty:
-                self._soon()
+                self._soon(NEXT)
 
     def flush(self, everything: bool = False) -> None:
         """Send the changes since the last frame; ``everything`` at once for a hand-over."""
@@ -145,7 +148,7 @@ class ReplicationSource:
         keys = self._ledger.known_keys()
         for start in range(0, len(keys), CHUNK):
             self._send([listener], self._progress(keys[start : start + CHUNK]), Shared())
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(NEXT)
             while listener in self._listeners and listener.connection.backlog > UNREAD:  # noqa: ASYNC110 - bytes have no event
                 await asyncio.sleep(0.01)
             if listener not in self._listeners:

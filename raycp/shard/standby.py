@@ -35,6 +35,7 @@ from raycp.protocol.transport import Connection, Life, probe
 from raycp.queueing import Saved
 from raycp.shard.caches import Caches
 from raycp.shard.identity import ShardIdentity
+from raycp.shard.kept_events import KeptEvents
 
 log = logging.getLogger(__name__)
 
@@ -43,15 +44,6 @@ RECONNECT = 0.1
 
 BEAT = 1.0
 """Seconds between frames of a primary that has nothing to report."""
-
-FEW = 256
-"""Kept changes that are looked at with every frame."""
-
-Place = tuple[str, GVK, str]
-"""Cluster, kind and uid of an object."""
-
-_NEVER = 2**63
-"""The version of an event whose own can't be compared: no report says that it was judged, so it is kept until the promotion."""
 
 
 class StandbyReplica:
@@ -96,10 +88,7 @@ class StandbyReplica:
         self._queue: dict[RequestKey, KeyProgress] = {}
         self._queue_at: dict[RequestKey, float] = {}
         self._suspicions: dict[RequestKey, tuple[Suspicion, float]] = {}
-        self._kept: dict[Place, Event] = {}
-        self._stale = False
-        """The primary has judged more since ``_drop_judged``."""
-        self._many = FEW
+        self._kept = KeptEvents()
         self._target: ShardPlan | None = None
         self._connection: Connection | None = None
         self._lost = asyncio.Event()
@@ -155,27 +144,16 @@ class StandbyReplica:
         self.wakes.update(message.wakes)
         self.wakes.difference_update(message.acknowledged)
         for reached in message.reached:
-            self.reached[reached.cluster, GVK.parse(reached.kind)] = reached.rv
+            place = reached.cluster, GVK.parse(reached.kind)
+            self.reached[place] = reached.rv
+            if self.complete:  # before, a predecessor's frames may be missing
+                self._kept.judged(*place, reached.rv)
         if message.complete and not self.complete:
             self.complete = True
+            for (cluster, kind), version in self.reached.items():
+                self._kept.judged(cluster, kind, version)
             log.info("following the primary of shard %s: %d keys in its queue", self._identity.shard, len(self._queue))
             self._changed()
-        if message.reached:
-            self._stale = True
-            if len(self._kept) <= FEW or len(self._kept) >= self._many:
-                self._drop_judged()
-
-    def _drop_judged(self) -> None:
-        """Forget the kept changes that the primary has judged: a look at each, so of many not with every frame."""
-        if not self._stale or not self.complete:
-            return
-        self._stale = False
-        self._kept = {
-            place: event
-            for place, event in self._kept.items()
-            if event.obj.rv > (judged := self.reached.get(place[:2], 0)) or self._version(place[0], place[1], event) > judged
-        }
-        self._many = 2 * len(self._kept)
 
     def _take_shared(self, message: Progress) -> None:
         """Marks and starts come whole: in one frame, or in several of which all but the last say that others follow."""
@@ -230,23 +208,22 @@ class StandbyReplica:
         """Keep changes until the primary reports that it has judged them."""
         judged = self.reached.get((cluster, kind), 0)
         for event in events:
-            if self.complete and self._version(cluster, kind, event) <= judged:
-                continue
-            place = (cluster, kind, event.obj.meta.uid)
-            before = self._kept.pop(place, None)
-            self._kept[place] = event if before is None else _merged(before, event)
+            version = self._version(cluster, kind, event)
+            if not version or version > judged or not self.complete:
+                self._kept.add(cluster, kind, version, event)
 
     def _version(self, cluster: str, kind: GVK, event: Event) -> int:
+        """0 where it can't be compared."""
         version = event.obj.rv
         if event.type is EventType.DELETED:
             # A deletion found by a list has no version of its own: it happened at the list's version or before.
             informer = self._caches.informer(cluster, kind)
             version = max(version, informer.store.rv) if informer is not None else version
-        return version or _NEVER
+        return version
 
     def drop_cluster(self, cluster: str) -> None:
         """The cluster leaves the shard."""
-        self._kept = {place: event for place, event in self._kept.items() if place[0] != cluster}
+        self._kept.drop_cluster(cluster)
         self._queue = {key: progress for key, progress in self._queue.items() if key.cluster != cluster}
         self.due = {key: due for key, due in self.due.items() if key.cluster != cluster}
         self._suspicions = {key: known for key, known in self._suspicions.items() if key.cluster != cluster}
@@ -257,10 +234,8 @@ class StandbyReplica:
     @property
     def lag(self) -> float:
         """Seconds by which this standby, or its primary, is behind the other."""
-        self._drop_judged()
-        now = self._clock.now()
-        oldest = min((event.observed for event in self._kept.values()), default=now)
-        return max(now - self._received_at - BEAT, now - oldest, 0.0)
+        now, oldest = self._clock.now(), self._kept.oldest()
+        return max(now - self._received_at - BEAT, 0.0 if oldest is None else now - oldest, 0.0)
 
     def follows(self, cluster: str) -> bool:
         """Whether the primary has reported how far it is in ``cluster``."""
@@ -269,7 +244,6 @@ class StandbyReplica:
     @property
     def kept(self) -> int:
         """Changes observed here that the primary has not reported as judged."""
-        self._drop_judged()
         return len(self._kept)
 
     # the end
@@ -303,9 +277,7 @@ class StandbyReplica:
 
     def events(self) -> list[tuple[str, GVK, Event]]:
         """Return the kept events, and forget them."""
-        self._drop_judged()
-        kept, self._kept = self._kept, {}
-        return [(cluster, kind, event) for (cluster, kind, _), event in kept.items()]
+        return self._kept.take()
 
 
 def _aged(saved: Saved, passed: float) -> Saved:
@@ -318,12 +290,3 @@ def _aged(saved: Saved, passed: float) -> Saved:
         age=saved.age + passed,
         ready_for=max(0.0, passed - saved.delay) if waits else saved.ready_for + passed,
     )
-
-
-def _merged(before: Event, event: Event) -> Event:
-    """Two changes of one object merged into one, as a slower watch would have announced them."""
-    if before.type is EventType.ADDED:
-        if event.type is EventType.DELETED:
-            return event
-        return Event(EventType.ADDED, before.source, None, event.new, before.observed)
-    return Event(event.type, event.source, before.old, event.new, before.observed)

@@ -26,6 +26,7 @@ from raycp.member.clients import Clients
 from raycp.metrics import Metrics, ReconcileMetrics
 from raycp.metrics.recorder import FlightRecorder
 from raycp.sdk.backend import Backend
+from raycp.sdk.failure_lines import FailureLines
 from raycp.sdk.map_functions import mapping_of
 from raycp.sdk.outcome import INTERNAL, error_class
 from raycp.sdk.run import run_reconcile
@@ -128,6 +129,7 @@ class Runs:
         self._memory = memory
         self._void = void
         self._events = FailureEvents(backend, clock)
+        self._lines = FailureLines()
         self._metrics = ReconcileMetrics(metrics)
         self._sequence = 0
         self._awaited = 0
@@ -300,7 +302,9 @@ class Runs:
         if run.revoked:
             session.revoke(run.revoked)
         run.started = self._clock.now()
-        done = await run_reconcile(session, timeout=known.timeout, executor=self._user.executor, config=known.config)
+        done = await run_reconcile(
+            session, timeout=known.timeout, executor=self._user.executor, config=known.config, lines=self._lines
+        )
         run.started = math.inf
         if done.outcome is not Outcome.OK:
             self._events.ended(task, done, controller.kind)

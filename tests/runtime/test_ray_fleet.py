@@ -376,7 +376,7 @@ def test_submit(ray_house: House) -> None:
     path = ray_house.file("sub", ["hub", "east"], [BATCHJOB, "fleet_samples:parent"]).rename(here / "sub.yaml")
     dashboard = f"http://127.0.0.1:{ray_house.dashboard}"
     told = ray_house.raycp("submit", "-c", str(path), "--address", dashboard, cwd=here)
-    assert "fleet sub is ready: epoch 1" in told
+    assert "fleet sub is ready: epoch 1" in told, told
     assert "does not need the job any more" in told
     status = ray_house.status("sub")
     assert status["ready"]

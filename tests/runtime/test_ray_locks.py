@@ -35,7 +35,7 @@ def test_the_second_fleet_stands_by_and_follows(tmp_path: Path) -> None:
         with house(tmp_path) as ray:
             one = fleet_file(tmp_path, "one", hub.kubeconfig, "raycp-two")
             other = fleet_file(tmp_path, "other", hub.kubeconfig, "raycp-other")
-            assert "fleet two is ready: epoch 1" in ray.raycp("run", "-c", str(one), "--address", ray.address)
+            assert "fleet two is ready: epoch 1" in (told := ray.raycp("run", "-c", str(one), "--address", ray.address)), told
             second = ray.popen("run", "-c", str(other), "--address", ray.address)
             try:
                 shown: list[str] = []
@@ -51,7 +51,7 @@ def test_the_second_fleet_stands_by_and_follows(tmp_path: Path) -> None:
                 ).stdout
                 assert "two" in ray.raycp("down", "-c", str(one), "--address", ray.address)
                 output, _ = second.communicate(timeout=40)
-                assert "fleet two is ready: epoch 2" in output
+                assert "fleet two is ready: epoch 2" in output, output
             finally:
                 second.kill()
             assert "lock lease" in ray.output_of("status", "-c", str(other))

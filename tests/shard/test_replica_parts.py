@@ -13,8 +13,9 @@ from raycp.protocol.channels import ChannelCredentials
 from raycp.protocol.frames import ControllerStart, MarkedKind, Progress, Reached
 from raycp.shard.caches import Caches
 from raycp.shard.identity import ShardIdentity
+from raycp.shard.kept_events import KeptEvents
 from raycp.shard.routes import Routes
-from raycp.shard.standby import FEW, StandbyReplica
+from raycp.shard.standby import StandbyReplica
 
 CM = GVK("", "v1", "ConfigMap")
 MARKS = [MarkedKind(f"c{number}", str(CM), number, 0.0) for number in range(3)]
@@ -55,10 +56,49 @@ async def test_an_event_whose_version_can_not_be_compared_is_kept_until_the_prom
 
 async def test_of_many_kept_events_those_that_are_judged_are_forgotten(replica: StandbyReplica) -> None:
     replica.received(Progress(1, [], [], [], [], complete=True))
-    many = 4 * FEW
+    many = 1000
     replica.keep("here", CM, [event(str(rv), rv) for rv in range(1, many + 1)])
-    for judged in range(1, many, FEW // 4):
+    for judged in range(1, many, 64):
         replica.received(Progress(1 + judged, [], [Reached("here", str(CM), judged)], [], []))
         assert replica.kept == many - judged
     replica.received(Progress(2 * many, [], [Reached("here", str(CM), many - 1)], [], []))
     assert [found.obj.meta.name for _, _, found in replica.events()] == [str(many)]
+
+
+def test_changes_before_which_one_stays_are_forgotten_all_the_same() -> None:
+    """A cluster is replaced by one whose versions are lower: what was kept of the first is never judged."""
+    kept = KeptEvents()
+    kept.add("here", CM, 10**9, event("former", 10**9))
+    for version in range(1, 20_001):
+        kept.add("here", CM, version, event(str(version), version))
+        kept.judged("here", CM, version)
+    assert len(kept) < 600
+    assert next(found.obj.meta.name for _, _, found in kept.take()) == "former"
+    assert len(kept) == 0
+
+
+def test_what_is_kept_of_an_object_is_one_change_in_the_place_of_the_last() -> None:
+    kept = KeptEvents()
+    for name, version in (("a", 1), ("b", 2), ("a", 3)):
+        kept.add("here", CM, version, event(name, version))
+    kept.judged("here", CM, 2)
+    assert [(found.obj.meta.name, found.obj.rv) for _, _, found in kept.take()] == [("a", 3)]
+    kept.add("here", CM, 0, event("a", 0))
+    kept.add("here", CM, 4, event("a", 4))
+    kept.judged("here", CM, 4)
+    assert len(kept) == 0, "the last says as of which version"
+    kept.add("there", CM, 1, event("b", 1))
+    kept.add("here", CM, 0, event("c", 0))
+    kept.drop_cluster("there")
+    assert [(cluster, found.obj.meta.name) for cluster, _, found in kept.take()] == [("here", "c")]
+    assert kept.oldest() is None
+
+
+def test_the_oldest_is_the_first_that_is_kept_in_any_kind() -> None:
+    kept = KeptEvents()
+    for number, cluster in enumerate(("a", "b")):
+        found = event("x", 5)
+        kept.add(cluster, CM, 5, Event(found.type, found.source, None, found.new, 10.0 + number))
+    assert kept.oldest() == 10.0
+    kept.judged("a", CM, 5)
+    assert kept.oldest() == 11.0
