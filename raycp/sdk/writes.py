@@ -114,8 +114,8 @@ class Writes:
         try:
             return decode((await self._session.request(_with_body(call, body, query, _PATCH_TYPES[type]))).body)
         except ApiError as error:
-            if type == "json" and (version or not bound) and error.status == 422 and "test" in error.message:
-                raise ApiError(409, "Conflict", f"the object has changed: {error.message}") from error
+            if type == "json" and _untrue(body, error):
+                raise ApiError(409, "Conflict", f"a test of the patch does not hold: {error.message}") from error
             raise
 
     async def delete(
@@ -227,6 +227,12 @@ class Writes:
             label = ours or (declared is not None and declared.on == "members")
             mark(body, session.own(), session.task.key.cluster, call.cluster, session.backend.marks, label=label)
         return call, body
+
+
+def _untrue(patch: Sequence[Any], error: ApiError) -> bool:
+    """Whether a JSON patch was refused for one of its tests, or another of its operations: the server does not say which. What is
+    wrong with the object that it makes is told with causes."""
+    return error.status == 422 and not error.details.get("causes") and any(each.get("op") == "test" for each in patch)
 
 
 def _object_id(call: ApiRequest) -> ObjectId:

@@ -154,8 +154,8 @@ def _json(current: dict[str, Any], patch: Any) -> Any:
         return json_patch.apply(current, patch)
     except json_patch.MalformedJsonPatch as error:
         raise bad_request(str(error)) from None
-    except json_patch.JsonPatchFailed as error:
-        raise StatusError(422, "Invalid", f"the server rejected our request due to an error in our request: {error}", {}) from None
+    except json_patch.JsonPatchFailed:  # which operation failed, and why, kube-apiserver keeps to itself
+        raise StatusError(422, "Invalid", "the server rejected our request due to an error in our request", {}) from None
 
 
 def _unusable(made: Any, why: str) -> StatusError:
