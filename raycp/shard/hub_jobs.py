@@ -143,7 +143,9 @@ class HubJobCache:
             written = Written(self._routes.hub, str(JOBS), meta.namespace, meta.name, meta.uid, obj.rv, answer.body)
             events = jobs.store.fold(written, self._clock.now())
             if events:
-                self._events.handle(self._routes.hub, JOBS, events)
+                # To the job's own controllers it is no news (``wake`` tells them what concerns them), to those that read it, it is.
+                own = next((name for name, kind in self._routes.kind_of.items() if kind == JOBS), "")
+                self._events.handle(self._routes.hub, JOBS, events, RequestKey(own, self._routes.hub, meta.namespace, meta.name))
         return obj
 
     async def patch_queue(self, name: str, body: bytes) -> None:

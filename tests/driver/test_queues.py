@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 
+import fleet_samples
 import msgspec
 import pytest
 import pytest_asyncio
@@ -170,6 +171,34 @@ async def test_a_job_that_is_admitted_is_an_exception_of_the_watermark_until_it_
     shard.dispatcher.paused = False
     shard.dispatcher.dispatch_soon()
     await until(lambda: sum(pods(fleet, "second").values()) == 1)
+
+
+async def test_controllers_that_read_a_job_are_told_that_it_is_admitted() -> None:
+    """The scheduler's write is no news to the job's own controller only."""
+    async with led() as fleet:
+        await fleet.apply(doc_of("east", uses=["fleet_samples:job_reader"]))
+        await queue(fleet, "batch", 2, namespaces=["default"])
+        await submit(fleet, "first", parallelism=2, completions=2)
+        await until(lambda: sum(pods(fleet, "first").values()) == 2)
+        await submit(fleet, "next")
+        await until(lambda: admission(fleet, "next").get("reason") == "WaitingForQuota")
+        await fleet.put("hub", "job-reader", "reader", job="next")
+        await until(lambda: ("job-reader", "hub", "reader") in fleet_samples.RAN)
+        (shard,) = fleet.substrate.living(Role.SHARD)
+        reader = RequestKey("job-reader", "hub", "default", "reader")
+        await until(lambda: not shard.ledger.marks.due_of(reader), what="all that has been until now is read")
+        patch = shard.hosting.hub.patch_status
+
+        async def held(namespace: str, name: str, body: bytes) -> Any:
+            if b'"Admitted"' in body:
+                shard.dispatcher.paused = True  # the job's controller does not write its status any more
+            return await patch(namespace, name, body)
+
+        shard.hosting.hub.patch_status = held
+        await succeed(fleet, "first")
+        await until(lambda: admission(fleet, "next").get("state") == "Admitted")
+        version = int(job(fleet, "next")["metadata"]["resourceVersion"])
+        await until(lambda: version in [due.last for due in shard.ledger.marks.due_of(reader)], what="the reader is due for it")
 
 
 async def test_a_suspended_job_gives_its_quota_to_the_next(fleet: Led) -> None:

@@ -366,6 +366,15 @@ async def member_reader(ctx: Context, cm: dict[str, Any]) -> None:
             await _opened(key[2])
 
 
+@controller(
+    "v1/ConfigMap", on="hub", labels={"app": "job-reader"}, watches=[watch("batch.raycp.io/v1alpha1/BatchJob", field="data.job")]
+)
+async def job_reader(ctx: Context, cm: dict[str, Any]) -> None:
+    """Reads a BatchJob of the hub."""
+    with _run("job-reader", ctx, cm):
+        pass
+
+
 @controller("v1/Namespace", labels={"app": "space"}, owns=["v1/ConfigMap"])
 async def space(ctx: Context, namespace: dict[str, Any]) -> None:
     """A cluster-scoped owner; records its children."""

@@ -3,6 +3,7 @@
 The members have nodes of different shapes. Unless a test says otherwise, Pods there live until the test ends them."""
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -21,10 +22,10 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 
 
-def doc_of(*members: str, timeout: str = "5s", stages: bool = False, **spec: Any) -> FleetDoc:
+def doc_of(*members: str, timeout: str = "5s", stages: bool = False, uses: Sequence[str] = (), **spec: Any) -> FleetDoc:
     fields = {name: {**shape, "requestTimeout": timeout} for name, shape in SHAPES.items()}
     fields["hub"] = {"requestTimeout": timeout}
-    return fleet_doc(["hub", *members], BATCHJOB, embedded={"controllers": {"stages": stages}}, fields=fields, **spec)
+    return fleet_doc(["hub", *members], [*BATCHJOB, *uses], embedded={"controllers": {"stages": stages}}, fields=fields, **spec)
 
 
 async def queue(fleet: Led, name: str, cpu: int, **spec: Any) -> None:
