@@ -185,4 +185,3 @@ class EventRecorder:
         body = {**body, "metadata": {**body["metadata"], "name": series.name}}
         await self._send(task, ApiRequest("create", cluster, EVENT, series.namespace, series.name, "", msgspec.json.encode(body)))
         series.sent = count
-
