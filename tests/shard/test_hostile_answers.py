@@ -142,7 +142,7 @@ async def _only_lists(request: web.Request) -> web.StreamResponse | None:
 async def _lie(
     fleet: Stack, proxy: HostileProxy, cluster: str, match: Match, entry: str, anew: bool, number: int
 ) -> set[str]:
-    """Answer like this until it was asked often enough, or is content; the reasons that were shown."""
+    """Answer like this until it was asked again and a reason is shown, or is content; the reasons that were shown."""
 
     async def rule(request: web.Request) -> web.StreamResponse | None:
         if match(request):
@@ -155,7 +155,7 @@ async def _lie(
     for _ in itertools.count():
         text = reason(fleet, cluster)
         seen |= {text} if text else set()
-        if proxy.hits > 1 or (proxy.hits and not text and _ > 30):
+        if (proxy.hits > 1 and seen) or (proxy.hits and not text and _ > 30):
             return seen
         await asyncio.sleep(0.01)
         assert _ < 3000, f"{entry}: it is not asked"
