@@ -49,6 +49,11 @@ def end_tree(pid: int) -> None:
         psutil.wait_procs(family, timeout=10)
 
 
+def _heeds_hangups() -> None:
+    """A command of the tests' own, whether they run under ``nohup`` or not."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def output_until(process: "subprocess.Popen[str]", *words: str) -> str:
     """The process's output up to a line with one of ``words``; all of it if none appears."""
     assert process.stdout is not None
@@ -250,7 +255,7 @@ class House:
     def popen(self, *arguments: str, cwd: Path = HERE) -> "subprocess.Popen[str]":
         return subprocess.Popen(
             [sys.executable, "-m", "raycp.cli.main", *arguments], env=self.environment, cwd=cwd, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=_heeds_hangups,
         )  # fmt: skip
 
     def raycp(self, *arguments: str, expect: int = 0, timeout: float = 120.0, cwd: Path = HERE) -> str:
