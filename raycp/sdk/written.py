@@ -19,7 +19,7 @@ class _WrittenMeta(msgspec.Struct, rename="camel"):
 
 class _WrittenObject(msgspec.Struct):
     kind: str = ""
-    metadata: _WrittenMeta = msgspec.field(default_factory=_WrittenMeta)
+    metadata: _WrittenMeta | msgspec.UnsetType = msgspec.UNSET
 
 
 _decoder = msgspec.json.Decoder(_WrittenObject)
@@ -38,6 +38,8 @@ def written_by(call: ApiRequest, body: bytes, *, read: bool = False) -> tuple[Wr
     except Exception:  # whatever is wrong with it, whoever decodes it as an object says so
         found, read = _WrittenObject(), True
     meta = found.metadata
+    if isinstance(meta, msgspec.UnsetType):
+        meta, read = _WrittenMeta(), True
     if max(len(meta.namespace), len(meta.name), len(meta.uid)) > LONGEST_NAME:
         meta, read = _WrittenMeta(), True
     namespace, name = meta.namespace or call.namespace, meta.name or call.name
