@@ -112,9 +112,9 @@ def readiness(name: str) -> Iterator[Callable[[list[str]], None]]:
 
 
 def summary(status: dict[str, Any]) -> str:
-    """What is wrong with a fleet that works all the same, and the addresses that a user needs next."""
+    """Why a fleet is degraded, and the addresses that a user needs next."""
     url = str(status["observer"]["url"])
-    lines = [f"it works, and is {readiness_of(status)}:", bullets(status["reasons"])] if status["reasons"] else []
+    lines = [f"it is {readiness_of(status)}:", bullets(status["reasons"])] if status["reasons"] else []
     lines.append(f"status page and metrics: {url}")
     if is_local(url):
         lines.append("  on its node only: from elsewhere forward the port, or set spec.observer.host and tokens (docs/security.md)")

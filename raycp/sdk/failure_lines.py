@@ -1,8 +1,8 @@
 """``FailureLines``: which failures get a line in the log of their worker.
 
 A line with its traceback costs ten times what a small reconcile does. Where a cluster refuses everything, or a controller fails for
-each of its objects, thousands of equal ones would take the worker from all other clusters, and say no more than the first. What
-each object failed with, and how often, is in ``raycp errors`` and the object's timeline, whatever is logged.
+each of its objects, thousands of equal ones would take the worker from all other clusters, and add nothing to the first. What each
+object failed with, and how often, is in ``raycp errors`` and the object's timeline, whatever is logged.
 """
 
 from raycp.base.budgets import KeyedBudgets

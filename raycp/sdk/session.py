@@ -202,7 +202,8 @@ class Session:
             raise Revoked("this reconcile has ended; a task that it left behind can't use its context")
 
     def _know(self, of: ObjectId, version: str) -> None:
-        if version and version_number(version) >= version_number(self._versions.get(of, "")):  # of two writes at once, the later
+        known = self._versions.get(of)
+        if version and (known is None or version_number(version) >= version_number(known)):  # of two writes at once, the later
             self._versions[of] = version
 
     async def _timed(self, call: ApiRequest) -> Answer:

@@ -230,8 +230,8 @@ class Writes:
 
 
 def _untrue(patch: Sequence[Any], error: ApiError) -> bool:
-    """Whether a JSON patch was refused for one of its tests, or another of its operations: the server does not say which. What is
-    wrong with the object that it makes is told with causes."""
+    """Whether a JSON patch with tests was refused for one of its operations: the server does not report which. An invalid result
+    is refused with causes."""
     return error.status == 422 and not error.details.get("causes") and any(each.get("op") == "test" for each in patch)
 
 

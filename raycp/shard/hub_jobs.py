@@ -99,13 +99,15 @@ class HubJobCache:
 
     def wake(self, obj: Obj) -> None:
         """See ``HubJobs``."""
-        meta = obj.meta
-        for name, kind in self._routes.kind_of.items():
-            if kind == JOBS:
-                key = RequestKey(name, self._routes.hub, meta.namespace, meta.name)
-                # Its watch event is silent: without it as an exception, the watermark would say that this is reconciled.
-                self._events.due(key, ADMITTED, obj, None, change=(self._routes.hub, JOBS, obj.rv))
+        for key in self._keys(obj):
+            # Its watch event is silent: without it as an exception, the watermark would say that this is reconciled.
+            self._events.due(key, ADMITTED, obj, None, change=(self._routes.hub, JOBS, obj.rv))
         self._events.dispatch()
+
+    def _keys(self, obj: Obj) -> list[RequestKey]:
+        """The job's, one for each controller of jobs."""
+        meta, controllers = obj.meta, self._routes.kind_of.items()
+        return [RequestKey(name, self._routes.hub, meta.namespace, meta.name) for name, kind in controllers if kind == JOBS]
 
     # over the API
 
@@ -143,9 +145,8 @@ class HubJobCache:
             written = Written(self._routes.hub, str(JOBS), meta.namespace, meta.name, meta.uid, obj.rv, answer.body)
             events = jobs.store.fold(written, self._clock.now())
             if events:
-                # To the job's own controllers it is no news (``wake`` tells them what concerns them), to those that read it, it is.
-                own = next((name for name, kind in self._routes.kind_of.items() if kind == JOBS), "")
-                self._events.handle(self._routes.hub, JOBS, events, RequestKey(own, self._routes.hub, meta.namespace, meta.name))
+                # As the job's own write: ``wake`` requeues its key where that is needed, and controllers that read it are notified.
+                self._events.handle(self._routes.hub, JOBS, events, next(iter(self._keys(obj)), None))
         return obj
 
     async def patch_queue(self, name: str, body: bytes) -> None:

@@ -12,66 +12,77 @@ from collections import OrderedDict
 from raycp.base.events import Event, EventType
 from raycp.base.keys import GVK
 
-_Kind = tuple[str, GVK]
-
 _FEW = 256
+
+
+class _KindEvents:
+    """Those of one kind in one cluster, by uid."""
+
+    def __init__(self) -> None:
+        self.events: OrderedDict[str, tuple[int, Event]] = OrderedDict()
+        self.apart: OrderedDict[str, Event] = OrderedDict()
+        """Without a version that can be compared: no report says that one was judged, so it is kept until the promotion."""
+        self.many = _FEW
+        """With so many, a report checks all of them."""
+
+    def __len__(self) -> int:
+        return len(self.events) + len(self.apart)
+
+    def all(self) -> list[Event]:
+        """Each, in the order in which it was announced; those without a version last."""
+        return [*(event for _, event in self.events.values()), *self.apart.values()]
 
 
 class KeptEvents:
     """One standby's."""
 
     def __init__(self) -> None:
-        self._kinds: dict[_Kind, OrderedDict[str, tuple[int, Event]]] = {}
-        self._many: dict[_Kind, int] = {}
-        """How many of a kind are looked at, all of them."""
-        self._apart: dict[_Kind, OrderedDict[str, Event]] = {}
-        """Those without a version that can be compared: no report says that one was judged, so it is kept until the promotion."""
+        self._kinds: dict[tuple[str, GVK], _KindEvents] = {}
 
     def __len__(self) -> int:
-        return sum(map(len, self._kinds.values())) + sum(map(len, self._apart.values()))
+        return sum(map(len, self._kinds.values()))
 
     def add(self, cluster: str, kind: GVK, version: int, event: Event) -> None:
         """Keep a change as of ``version``, 0 where it can't be compared, merged with what is kept of its object."""
-        where, uid = (cluster, kind), event.obj.meta.uid
-        kept, apart = self._kinds.get(where), self._apart.get(where)
-        if kept is not None and (known := kept.pop(uid, None)) is not None:
-            event = _merged(known[1], event)
-        elif apart is not None and (before := apart.pop(uid, None)) is not None:
+        kept, uid = self._kinds.setdefault((cluster, kind), _KindEvents()), event.obj.meta.uid
+        _, before = kept.events.pop(uid, (0, None))
+        if before is None:
+            before = kept.apart.pop(uid, None)
+        if before is not None:
             event = _merged(before, event)
         if version:
-            self._kinds.setdefault(where, OrderedDict())[uid] = version, event
+            kept.events[uid] = version, event
         else:
-            self._apart.setdefault(where, OrderedDict())[uid] = event
+            kept.apart[uid] = event
 
     def judged(self, cluster: str, kind: GVK, version: int) -> None:
         """Forget those up to ``version``."""
-        where = (cluster, kind)
-        kept = self._kinds.get(where)
-        while kept:
-            uid, (at, _) = next(iter(kept.items()))
+        kept = self._kinds.get((cluster, kind))
+        if kept is None:
+            return
+        while kept.events:
+            uid, (at, _) = next(iter(kept.events.items()))
             if at > version:
                 break
-            del kept[uid]
-        if kept and len(kept) >= self._many.get(where, _FEW):
-            left = OrderedDict((uid, known) for uid, known in kept.items() if known[0] > version)
-            self._kinds[where], self._many[where] = left, max(_FEW, 2 * len(left))
+            del kept.events[uid]
+        if len(kept.events) >= kept.many:
+            kept.events = OrderedDict((uid, known) for uid, known in kept.events.items() if known[0] > version)
+            kept.many = max(_FEW, 2 * len(kept.events))
 
     def drop_cluster(self, cluster: str) -> None:
         """Forget those of a cluster."""
         self._kinds = {where: kept for where, kept in self._kinds.items() if where[0] != cluster}
-        self._apart = {where: kept for where, kept in self._apart.items() if where[0] != cluster}
 
     def oldest(self) -> float | None:
         """When the first of those that are kept was observed, in seconds of the clock; None where none is."""
-        first = [next(iter(kept.values()))[1] for kept in self._kinds.values() if kept]
-        first += [next(iter(apart.values())) for apart in self._apart.values() if apart]
+        first = [next(iter(kept.events.values()))[1] for kept in self._kinds.values() if kept.events]
+        first += [next(iter(kept.apart.values())) for kept in self._kinds.values() if kept.apart]
         return min((event.observed for event in first), default=None)
 
     def take(self) -> list[tuple[str, GVK, Event]]:
-        """All of them, with cluster and kind; none is kept any more."""
-        found = [(*where, event) for where, kept in self._kinds.items() for _, event in kept.values()]
-        found += [(*where, event) for where, apart in self._apart.items() for event in apart.values()]
-        self._kinds, self._apart = {}, {}
+        """All of them, with cluster and kind; none is kept afterwards."""
+        found = [(*where, event) for where, kept in self._kinds.items() for event in kept.all()]
+        self._kinds = {}
         return found
 
 

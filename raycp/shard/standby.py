@@ -146,7 +146,7 @@ class StandbyReplica:
         for reached in message.reached:
             place = reached.cluster, GVK.parse(reached.kind)
             self.reached[place] = reached.rv
-            if self.complete:  # before, a predecessor's frames may be missing
+            if self.complete:
                 self._kept.judged(*place, reached.rv)
         if message.complete and not self.complete:
             self.complete = True

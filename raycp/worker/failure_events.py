@@ -10,6 +10,7 @@ from collections import OrderedDict
 
 import msgspec
 
+from raycp.base.budgets import KeyedBudgets
 from raycp.base.clock import Clock
 from raycp.base.keys import GVK
 from raycp.base.selections import selection_of
@@ -56,8 +57,7 @@ class FailureEvents:
         self._backend = backend
         self._clock = clock
         self._known: OrderedDict[tuple[str, str], None] = OrderedDict()
-        self._tokens = float(BURST)
-        self._at = clock.now()
+        self._budget: KeyedBudgets[None] = KeyedBudgets(BURST, PER_SECOND, 1)
 
     def ended(self, task: Task, done: Done, kind: GVK) -> None:
         """The reconcile of ``task`` has ended, and did not succeed. Never raises, never waits."""
@@ -83,12 +83,8 @@ class FailureEvents:
         self._backend.event(task, task.key.cluster, msgspec.json.encode(event))
 
     def _admit(self, about: tuple[str, str]) -> bool:
-        now = self._clock.now()
-        self._tokens, self._at = min(float(BURST), self._tokens + (now - self._at) * PER_SECOND), now
-        if about not in self._known:
-            if self._tokens < 1.0:
-                return False
-            self._tokens -= 1.0
+        if about not in self._known and not self._budget.take(None, self._clock.now()):
+            return False
         self._known[about] = None
         self._known.move_to_end(about)
         while len(self._known) > KNOWN:

@@ -15,7 +15,7 @@ def status(*reasons: str) -> dict[str, Any]:
 
 def test_a_degraded_fleet_says_why_before_the_addresses() -> None:
     lines = summary(status("cluster east: no answer", "worker standard/0: starting")).splitlines()
-    assert lines[:3] == ["it works, and is degraded:", "  - cluster east: no answer", "  - worker standard/0: starting"]
+    assert lines[:3] == ["it is degraded:", "  - cluster east: no answer", "  - worker standard/0: starting"]
     assert lines[-1] == "kubeconfig of hub: /h/hub.kubeconfig"
 
 

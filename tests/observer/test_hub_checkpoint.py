@@ -183,6 +183,18 @@ async def test_what_another_has_written_is_written_over_next_time(hub: Hub) -> N
     assert hub.content() == b"3"
 
 
+async def test_a_hub_that_answers_is_no_problem_though_the_last_checkpoint_is_still_waited_for(hub: Hub) -> None:
+    hub.put(b"41")
+    hub.down = True
+    found = keeper(VirtualClock(), State())
+    found.taken_over()
+    await found.keep()
+    assert "connection refused" in found.problem
+    hub.down = False
+    await found.keep()
+    assert (found.problem, found.restored, hub.writes) == ("", False, 0)
+
+
 async def test_a_hub_that_is_down_is_a_problem_until_it_answers(hub: Hub) -> None:
     hub.down = True
     found = keeper(VirtualClock(), State())

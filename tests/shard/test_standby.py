@@ -72,6 +72,18 @@ async def test_a_promotion_queues_nothing_twice_and_forgets_nothing() -> None:
         await until(lambda: ran()["later"] == 1)
 
 
+async def test_keys_that_fill_several_frames_reach_the_standby_and_then_what_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("raycp.shard.replication.CHUNK", 7)
+    async with led() as fleet:
+        await fleet.apply(doc("tracked"))
+        standby = await warm(fleet)
+        for number in range(50):
+            await fleet.put("here", "tracked", f"cm-{number}")
+        await until(lambda: len(ran()) == 50)
+        await until(lambda: len(standby.ledger.reconciled) == 50, what="the standby has all keys")
+        await until(lambda: not standby.standby.kept, what="no change is kept that the primary has judged")
+
+
 async def test_a_key_in_work_on_a_living_worker_is_held_until_its_end() -> None:
     """A primary dies with a key in work: its successor must not hand the key out beside it (laws 1 and 6g)."""
     async with led() as fleet:
