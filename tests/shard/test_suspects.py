@@ -126,10 +126,17 @@ class SuspectsMachine(RuleBasedStateMachine):
 
     # deaths
 
+    def _level(self, key: RequestKey) -> Level:
+        """What the key is at this moment: exposure ends by itself, which is noticed at the next death."""
+        suspects = self.ledger.quarantine.suspects
+        level, record = suspects.level(key), suspects.record(key)
+        lapsed = level is Level.EXPOSED and record is not None and self.clock.now() - record.marks[-1].at > WINDOW
+        return Level.CLEAR if lapsed else level
+
     def _dies(self, worker: str, *, excused: bool = False, blamed: RequestKey | None = None, doubted: bool = False) -> None:
         slot = worker.split("-")[0]
         lost = {run.identity: key for key, run in self.running.items() if run.worker == worker}
-        before = {key: self.ledger.quarantine.suspects.level(key) for key in lost.values()}
+        before = {key: self._level(key) for key in lost.values()}
         names = {blamed: "it blocked the loop"} if blamed is not None else {}
         death = Death(worker, slot == "q", names, frozenset(lost.values()) if doubted else frozenset())
         self.ledger.died(death, self.ledger.keys_of(lost), {})
@@ -266,6 +273,20 @@ class SuspectsMachine(RuleBasedStateMachine):
 
 TestSuspects = SuspectsMachine.TestCase
 TestSuspects.settings = settings(max_examples=max(200, settings.default.max_examples), stateful_step_count=50, deadline=None)
+
+
+def test_exposure_ends_by_itself_before_a_death_that_is_excused() -> None:
+    """A history that hypothesis found: 600.01 s after the death in which the key was exposed."""
+    machine, key = SuspectsMachine(), KEYS[0]
+    machine.change(key=key)
+    machine.hand_out(slot="w0")
+    machine.killed_by_somebody(slot="w0")
+    assert machine.ledger.quarantine.suspects.level(key) is Level.EXPOSED
+    machine.hand_out(slot="w0")
+    machine.time_passes(seconds=WINDOW + 0.01)
+    machine.drained_and_killed(slot="w0")
+    assert machine.ledger.quarantine.suspects.level(key) is Level.CLEAR
+    machine.teardown()
 
 
 # the rules, one by one
