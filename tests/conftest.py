@@ -22,6 +22,8 @@ settings.load_profile("raycp")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if second_run.watches():
+        config.pluginmanager.register(second_run.StartedProcesses(), "raycp-started-processes")
     if second_run.wanted(config):
         config.pluginmanager.register(second_run.SecondRun(config), "raycp-second-run")
     if (path := progress_log.wanted()) is not None:
@@ -38,7 +40,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_makereport(item: pytest.Item, call: "pytest.CallInfo[None]") -> Generator[None, "pytest.CallInfo[None]", None]:
     outcome = yield
     report: pytest.TestReport = outcome.get_result()  # type: ignore[attr-defined]
-    second_run.mark(report, item)
     # What a test printed may hold lone surrogates, which no process of pytest-xdist could send.
     report.sections = [(title, text.encode(errors="backslashreplace").decode()) for title, text in report.sections]
     empty = "got empty parameter set" in str(report.longrepr)

@@ -110,7 +110,7 @@ class ShardCore(MemberCore):
         self.queue = queue(QueuePolicy(), clock, queue_metrics, rng)
         self.tracker = SloTracker(Objectives(), SliMetrics(metrics), clock.wall)
         timelines = Timelines(clock, listener=self.recorder.step if self.recorder.on else None)
-        self.ledger = Ledger(clock, self.queue, SliClocks(clock), self.tracker, timelines, self.routes.kind_of_controller)
+        self.ledger = Ledger(clock, rng, self.queue, SliClocks(clock), self.tracker, timelines, self.routes.kind_of_controller)
         self.permits = PermitKeeper(member, clock, self.loops, metrics, ask, self._permitted, start=not warm)
         self.tokens = Tokens(clock, self.loops)
         self.guard = ClusterGuard(

@@ -21,6 +21,7 @@ Whatever fails in a transition, no key stays in work: it goes back to the queue 
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from random import Random
 
 import msgspec
 
@@ -59,6 +60,7 @@ class Ledger:
     def __init__(
         self,
         clock: Clock,
+        rng: Random,
         queue: Queue,
         clocks: SliClocks,
         tracker: SloTracker,
@@ -71,7 +73,7 @@ class Ledger:
         self.clocks = clocks
         self.timelines = timelines
         self.marks = Watermarks()
-        self.quarantine = Quarantine(clock, queue, timelines)
+        self.quarantine = Quarantine(clock, rng, queue, timelines)
         """The keys that run alone. Ask it; only the ledger changes it."""
         self.reconciled: dict[RequestKey, int] = {}
         self.working: dict[RequestKey, Handout] = {}

@@ -47,8 +47,8 @@ class Quarantine:
     """One shard's. ``on_conviction`` is called for each death that convicts a key. ``stirred``: whether a suspect may have become
     due, or its worker free, since the dispatcher looked, other than by the passing of time."""
 
-    def __init__(self, clock: Clock, queue: Queue, timelines: Timelines, rng: Random | None = None) -> None:
-        self.suspects = Suspects(rng if rng is not None else Random())
+    def __init__(self, clock: Clock, rng: Random, queue: Queue, timelines: Timelines) -> None:
+        self.suspects = Suspects(rng)
         self.on_conviction: Callable[[Conviction], None] = lambda conviction: None
         self._clock = clock
         self._queue = queue

@@ -127,7 +127,8 @@ def test_sigterm_ends_a_command_as_an_exit_does_so_that_it_gives_the_terminal_ba
         "end_on_term()\n"
         "try:\n"
         "    print('waits', flush=True)\n"
-        "    time.sleep(60)\n"
+        "    while True:\n"
+        "        time.sleep(0.01)\n"  # a signal that comes just before a long sleep waits for its end
         "finally:\n"
         "    print('gave back')\n"
     )

@@ -70,8 +70,32 @@ def test_one_flaky_test_does_not_hide_another_failure(suite: pytest.Pytester) ->
     result.stdout.fnmatch_lines(["FAILED TWICE test_it.py::test_b", "FLAKY test_it.py::test_a", "*1 failed*1 flaky*"])
 
 
-def test_a_test_without_such_a_mark_has_one_chance(suite: pytest.Pytester) -> None:
-    result = run(suite, "def test_a():\n    assert not first('a')\n")
+@pytest.mark.parametrize("parallel", [(), ("-n", "2")])
+def test_what_starts_processes_may_fail_once_itself_or_by_fixture(suite: pytest.Pytester, parallel: tuple[str, ...]) -> None:
+    body = """
+import subprocess
+
+@pytest.fixture(scope="module")
+def server():
+    subprocess.run(["true"], check=True)
+
+def test_uses(server): pass
+
+def test_uses_again(server):
+    assert not first("a"), "the reason"
+
+def test_starts():
+    subprocess.run(["true"], check=True)
+    assert not first("b"), "the reason"
+"""
+    result = run(suite, body, *parallel)
+    assert result.ret == 0
+    result.stdout.fnmatch_lines_random(["FLAKY test_it.py::test_uses_again", "FLAKY test_it.py::test_starts", "*1 passed*2 flaky*"])
+
+
+def test_another_test_has_one_chance_also_beside_one_that_starts_processes(suite: pytest.Pytester) -> None:
+    before = "def test_before():\n    import subprocess\n    subprocess.run(['true'], check=True)\n\n"
+    result = run(suite, f"{before}def test_a():\n    assert not first('a')\n")
     assert result.ret == 1
     result.stdout.no_fnmatch_line("FLAKY*")
 

@@ -53,9 +53,10 @@ class LedgerMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.clock = ManualClock()
-        self.queue = WorkQueue(QueuePolicy(), self.clock, None, Random(1))
+        rng = Random(1)
+        self.queue = WorkQueue(QueuePolicy(), self.clock, None, rng)
         tracker = self.tracker = SloTracker(Objectives(), SliMetrics(Metrics()), self.clock.wall)
-        self.ledger = Ledger(self.clock, self.queue, SliClocks(self.clock), tracker, Timelines(self.clock), {"c": KIND}.get)
+        self.ledger = Ledger(self.clock, rng, self.queue, SliClocks(self.clock), tracker, Timelines(self.clock), {"c": KIND}.get)
         self.ledger.judge = self.judge
         self.reported: set[RequestKey] = set()
         self.ledger.on_change = self.reported.add

@@ -42,9 +42,10 @@ class ManualClock:
 
 
 def ledger_of(clock: ManualClock) -> Ledger:
-    queue = WorkQueue(QueuePolicy(), clock, None, Random(1))
+    rng = Random(1)
+    queue = WorkQueue(QueuePolicy(), clock, None, rng)
     tracker = SloTracker(Objectives(), SliMetrics(Metrics()), clock.wall)
-    return Ledger(clock, queue, SliClocks(clock), tracker, Timelines(clock), {"c": KIND}.get)
+    return Ledger(clock, rng, queue, SliClocks(clock), tracker, Timelines(clock), {"c": KIND}.get)
 
 
 def deadly(key: RequestKey) -> bool:

@@ -1,6 +1,7 @@
 """A failed test of Ray or of real processes runs once more, alone, at the end of a CI run.
 
-Such tests depend on the scheduling of processes on a loaded machine. A test that passes the second time is reported as a line
+Such tests depend on the scheduling of processes on a loaded machine. They are those with a mark of ``MARKERS``, and those that
+started a process themselves or use a fixture that did. A test that passes the second time is reported as a line
 ``FLAKY tests/...::name`` and does not fail the run; a test that fails twice fails it. Tests of a file that all failed for its
 one fixture run together: they are one failure. Active only where ``CI=true``. If ``RAYCP_FLAKY_LOG`` names a file, the lines
 are appended to it as well.
@@ -9,12 +10,13 @@ are appended to it as well.
 import os
 import subprocess
 import sys
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 
 MARKERS = frozenset({"ray", "wide", "soak"})
-"""Marks of the tests that may run twice."""
+"""Marks of tests that may run twice."""
 
 LIMIT = 5
 """With more failures than this the change is at fault: nothing runs again."""
@@ -24,7 +26,10 @@ NESTED = "RAYCP_SECOND_RUN"
 
 
 ELIGIBLE = "may_run_twice"
-"""The attribute of a report, as it travels between the processes of pytest-xdist, that says whether its test has such a mark."""
+"""The attribute of a report, as it travels between the processes of pytest-xdist, that says whether its test is such a one."""
+
+STARTS = frozenset({"subprocess.Popen", "os.posix_spawn", "os.fork", "os.forkpty"})
+"""Python's audit events for a process that starts."""
 
 
 def wanted(config: pytest.Config, environment: "os._Environ[str]" = os.environ) -> bool:
@@ -32,9 +37,44 @@ def wanted(config: pytest.Config, environment: "os._Environ[str]" = os.environ) 
     return environment.get("CI") == "true" and NESTED not in environment and not hasattr(config, "workerinput")
 
 
-def mark(report: pytest.TestReport, item: pytest.Item) -> None:
-    """Write into the report of a test whether it may run twice."""
-    setattr(report, ELIGIBLE, any(each.name in MARKERS for each in item.iter_markers()))
+def watches(environment: "os._Environ[str]" = os.environ) -> bool:
+    """Whether this process, of pytest-xdist or not, notes which of its tests start processes."""
+    return environment.get("CI") == "true" and NESTED not in environment
+
+
+class StartedProcesses:
+    """The plugin that writes into each test's report whether it may run twice. Register it in ``pytest_configure``."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._fixtures: set[tuple[str, str]] = set()
+        sys.addaudithook(self._audit)
+
+    def _audit(self, event: str, args: object) -> None:
+        self._count += event in STARTS
+
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_fixture_setup(self, fixturedef: "pytest.FixtureDef[object]") -> Generator[None, None, None]:
+        before = self._count
+        yield
+        if self._count != before:
+            self._fixtures.add((fixturedef.baseid, fixturedef.argname))
+
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, None, None]:
+        self._before = self._count
+        yield
+
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, "pytest.CallInfo[None]", None]:
+        outcome = yield
+        setattr(outcome.get_result(), ELIGIBLE, self._may_run_twice(item))  # type: ignore[attr-defined]
+
+    def _may_run_twice(self, item: pytest.Item) -> bool:
+        if self._count != self._before or any(each.name in MARKERS for each in item.iter_markers()):
+            return True
+        used = set(getattr(item, "fixturenames", ()))
+        return any(name in used and item.nodeid.startswith(place) for place, name in self._fixtures)
 
 
 class SecondRun:
