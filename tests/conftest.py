@@ -3,6 +3,8 @@
 - In CI nothing is skipped: a test whose tool is missing fails there.
 - A test belongs to one target: ``make test``, ``make test-wide`` (mark ``wide``) or ``make soak`` (mark ``soak``).
 - No example has a deadline: how long it takes is the machine's, and a test that never ends meets the time limit of all tests.
+- In CI hypothesis's examples are the same each time, as by its own profile for CI: a change is judged by what it changes. Elsewhere
+  each run has others.
 - ``--hypothesis-profile nightly`` (``make nightly``): 2 000 examples of the locks, the queue, the ledger and the cache.
 - In CI a failed test of Ray or of real processes runs once more (``second_run``).
 - In CI a file says which tests have begun and ended (``progress_log``).
@@ -16,7 +18,7 @@ import pytest
 import second_run
 from hypothesis import settings
 
-settings.register_profile("raycp", deadline=None)
+settings.register_profile("raycp", deadline=None, derandomize=os.environ.get("CI") == "true")
 settings.register_profile("nightly", deadline=None, max_examples=2000)
 settings.load_profile("raycp")
 

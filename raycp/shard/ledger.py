@@ -86,9 +86,7 @@ class Ledger:
         """Called at the end of a hand-out of a ``mapping`` key, before it counts as settled."""
         self.missed: Callable[[RequestKey], None] = lambda key: None
         """Called for a key whose reconcile ended and may not have seen a cluster that became usable meanwhile."""
-        self.forgets: list[Callable[[Drops], None]] = [
-            self._forget_reconciled, self.notes.drop, self.quarantine.forget_where,
-        ]  # fmt: skip
+        self.forgets: list[Callable[[Drops], None]] = [self._forget_reconciled, self.notes.drop, self.quarantine.forget_where]
         """Called when a cluster or controller has left."""
         self.wakes: WakeBook | None = None
         self._clock = clock

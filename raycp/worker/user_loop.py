@@ -52,6 +52,8 @@ class UserLoop:
         self._beat()
         self._ready.set()
         self.loop.run_forever()
+        for task in asyncio.all_tasks(self.loop):  # they end where they stand; the interpreter need not say so of each
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
 
     def _beat(self) -> None:
         self._beaten = self._clock.now()
