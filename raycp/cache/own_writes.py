@@ -19,10 +19,15 @@ class FoldedWrites:
         self.own = {version}
 
     def overtakes(self, obj: Obj) -> bool:
-        """Whether ``obj``, which list or watch show, is a state that others have made and the writes have hidden."""
-        if not 0 < obj.rv < self.version or obj.rv in self.own:
+        """Whether ``obj``, which the watch shows, is a state that others have made and the writes have hidden."""
+        return obj.rv not in self.own and self.skips(obj)
+
+    def skips(self, listed: Obj) -> bool:
+        """Whether a list that shows ``listed`` may pass over such a state, since the writes hide all up to ``listed``: it does not
+        say how the object came to this, even by a write of ours."""
+        if not 0 < listed.rv < self.version:
             return False
-        return self.before is None or self.before.meta.uid != obj.meta.uid or self.before.rv < obj.rv
+        return self.before is None or self.before.meta.uid != listed.meta.uid or self.before.rv < listed.rv
 
 
 def overtaken(before: Obj | None, current: Obj, now: float) -> Event:

@@ -78,7 +78,7 @@ class Replacement:
         for key, ahead in self._own.ahead.items():
             ours, listed = self._known.objects[key], self.contents.objects.get(key)
             if ours.rv > list_rv:
-                if listed is not None and ahead.overtakes(listed):
+                if listed is not None and ahead.skips(listed):
                     self.hidden[key], ahead.before = ahead.before, listed
                 self.contents.put(key, ours, listed)
             elif listed is not None and listed.rv == ours.rv:

@@ -422,5 +422,16 @@ class Cluster(RuleBasedStateMachine):
         assert self.store.memory_bytes == sum(len(o.raw) + OBJECT_OVERHEAD for o in self.store)
 
 
+def test_a_list_that_was_requested_between_two_own_writes_hides_no_change_by_others() -> None:
+    """A history that hypothesis found: what the list shows is ours, and lies upon a change by others."""
+    cluster = Cluster()
+    cluster.begin()
+    cluster.overtake(name="a")
+    cluster.relist_with_writes_meanwhile(name="a", seed=0)
+    cluster.catch_up(n=2)
+    cluster.no_change_by_others_is_hidden()
+    assert cluster.others == {"a": 100_001}
+
+
 Cluster.TestCase.settings = settings(max_examples=max(150, settings.default.max_examples), stateful_step_count=40, deadline=None)
 TestCluster = Cluster.TestCase
