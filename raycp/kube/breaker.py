@@ -124,7 +124,7 @@ class Breaker:
 
     def failure(self, reason: str, sent: float | None = None) -> None:
         """A call failed in the sense of rule 1. ``sent``: when, by the clock; None: in the present state."""
-        if sent is not None and sent < self._since:
+        if sent is not None and sent < self._begun():
             return
         if self._state is BreakerPhase.CLOSED:
             self._in_row += 1
@@ -160,6 +160,10 @@ class Breaker:
             reason=self._reason,
             opened_total=self.opened_total,
         )
+
+    def _begun(self) -> float:
+        """When ``state`` began: half-open it is from the end of the wait on, whether or not a call has been made since."""
+        return self._since if self._state is self.state else self._retry_at
 
     def _half_open(self) -> None:
         if self._state is BreakerPhase.OPEN:

@@ -1,6 +1,6 @@
 """The circuit breaker, by the numbered rules of its module."""
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from manual_clock import ManualClock
 
@@ -124,6 +124,8 @@ async def test_answers_to_calls_that_passed_unasked_close_it() -> None:
     assert breaker.state is BreakerPhase.CLOSED
 
 
+# A late failure that arrives when the wait has just ended, before the next probe.
+@example(outage=24.0, late=[(7.0, False)])
 @given(
     st.floats(0.0, 120.0),
     st.lists(st.tuples(st.floats(0.0, 20.0), st.booleans()), max_size=40),

@@ -163,8 +163,8 @@ class FakePods(Pods):
 
 
 class Leader:
-    """A contender; ``until`` is when its last permit ends. ``living``: the epoch of the fleet that it comes back to, a restarted
-    leader of ``home``."""
+    """A contender; ``until`` is when its last permit ends. ``living``: the epoch that its fleet's members know, which a restarted
+    leader of ``home`` comes back to. They hear of one once the permits of those before it have ended (``HubLock``)."""
 
     def __init__(self, hub: Hub, kind: Any, name: str, home: str = "", living: int = 0) -> None:
         self.name, self.hub = name, hub
@@ -204,10 +204,10 @@ class Leader:
                     if confirmed.wait:
                         not_before = clock.now() + confirmed.wait
                     if clock.now() >= not_before:
-                        self.writes = entered.mine.epoch
+                        self.writes = self.living = entered.mine.epoch
                         self.until = max(self.until, sent + PERMIT)
                 await clock.sleep(0.5)
-            self.entered, self.living = None, entered.mine.epoch
+            self.entered = None
             if found.home == self.home:
                 return  # another process of the same fleet leads it: this one is history
 
@@ -304,7 +304,7 @@ async def play(kind: str, steps: list[tuple[str, int, float]], seed: int) -> lis
             leader.kill()
         elif op in ("restart", "replace"):
             # Ray starts the leader's next process, whatever has become of the one before; ``replace``: without its fleet.
-            living = leader.entered.mine.epoch if leader.entered is not None and op == "restart" else 0
+            living = leader.living if op == "restart" else 0
             leaders[who] = Leader(hub, kind, f"{leader.name}'", leader.home, living)
         elif op == "cut":
             hub.cut.add(leader.name)
