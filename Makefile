@@ -31,8 +31,8 @@ test: install tools  ## run the tests, at most 25 minutes on 2 cores
 test-wide: install tools  ## run the slow tests of real processes, nodes and networks, at most 35 minutes on 2 cores
 	$(BIN)/python -m pytest -m wide $(PYTEST_ARGS)
 
-nightly: install  ## run the models of locks, queue, ledger and cache with 2 000 random histories each
-	$(BIN)/python -m pytest --hypothesis-profile nightly --timeout 3600 tests/leadership tests/queueing tests/shard/test_ledger.py tests/cache
+nightly: install tools  ## run all properties and models with 2 000 random examples each
+	$(QUICK) -n 2 --hypothesis-profile nightly --timeout 3600 $$(grep -rlE '@given|RuleBasedStateMachine' tests)
 
 lint: install  ## run ruff, mypy --strict and the check of the import layers
 	$(BIN)/ruff check .

@@ -5,7 +5,7 @@
 - No example has a deadline: how long it takes is the machine's, and a test that never ends meets the time limit of all tests.
 - In CI hypothesis's examples are the same each time, as by its own profile for CI: a change is judged by what it changes. Elsewhere
   each run has others.
-- ``--hypothesis-profile nightly`` (``make nightly``): 2 000 examples of the locks, the queue, the ledger and the cache.
+- ``--hypothesis-profile nightly`` (``make nightly``): 2 000 examples of each property and model.
 - In CI a failed test of Ray or of real processes runs once more (``second_run``).
 - In CI a file says which tests have begun and ended (``progress_log``).
 """
