@@ -163,6 +163,8 @@ def canonical_base64(text: str) -> str:
         raise Malformed("illegal base64 data") from error
 
 
+LONGEST = 2**63 / 1e9
+"""seconds that no Go duration reaches: it counts nanoseconds in 64 bits"""
 _DURATION = re.compile(r"[+-]?(?:(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h))+|[+-]?0")
 _NUMBER = re.compile(r"[+-]?(\d+(?:\.\d*)?|\.\d+)")
 _PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
@@ -176,4 +178,6 @@ def parse_duration(text: str) -> float:
     if _DURATION.fullmatch(text) is None:
         raise Malformed(f'time: invalid duration "{text}"')
     seconds = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
+    if seconds >= LONGEST:
+        raise Malformed(f'time: invalid duration "{text}"')
     return -seconds if text.startswith("-") else seconds
