@@ -145,8 +145,8 @@ class Webhooks:
                 raise forbidden(request.resource.info, request.name, str(error) or OUT_OF_BUDGET) from None
 
     async def _call(self, hook: Object, request: AdmissionRequest, warnings: list[str]) -> bytes | None:
-        """Call a webhook. Returns its JSON patch, if any. What is no answer is a failed call. Raises ``StatusError`` if it denies the
-        request, or if its call fails and its policy is Fail."""
+        """Call a webhook. Returns its JSON patch, if any. What is no answer is a failed call. Raises ``StatusError`` if it
+        denies the request, or if its call fails and its policy is Fail."""
         review = request.review()
         try:
             answer = _response(await self._post(hook, review), review["request"]["uid"])

@@ -15,6 +15,7 @@ from raycp.embedded.cluster import EmbeddedCluster
 from raycp.embedded.errors import StatusError
 from raycp.embedded.life import evaluator
 from raycp.embedded.life.nodes import STATE
+from raycp.embedded.logparameters import LogParameters
 
 Make = Callable[..., Awaitable[EmbeddedCluster]]
 
@@ -152,7 +153,7 @@ class TestPods:
         made = await pod(cluster, "p", meta={"labels": {"app": "x"}}, containers=[container])
         await until(lambda: phase(cluster, "p") == "Succeeded")
         found = cluster.api.get("pods", "default", made["metadata"]["name"])
-        assert cluster.life.logs(found, "c", {}).decode() == "a; b x $WHO none\nxx $(ME) $(NONE) x\n"
+        assert cluster.life.logs(found, "c", LogParameters()).decode() == "a; b x $WHO none\nxx $(ME) $(NONE) x\n"
 
     async def test_exit_code_and_restart_policy(self, make: Make) -> None:
         cluster = await make(pod_runtime="5s")
