@@ -1,6 +1,5 @@
 """Query parameters and option bodies of requests, parsed and validated as ``metav1`` does."""
 
-import re
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -9,15 +8,12 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from raycp.embedded.errors import FieldError, StatusError, bad_request, invalid_kind
-from raycp.embedded.strategy.scalars import Malformed, parse_duration
+from raycp.embedded.strategy.scalars import Malformed, parse_duration, parse_integer
 
 Query = dict[str, list[str]]
 
 _NONE: Query = {}
 META = "meta.k8s.io"
-_INTEGER = re.compile("[+-]?[0-9]+")
-_DIGITS = 100
-"""No number of a request has more digits, even with leading zeros. Python refuses to parse 4300, and takes long for fewer."""
 
 
 @lru_cache(maxsize=2048)
@@ -48,13 +44,10 @@ def integer(query: Query, name: str) -> int | None:
     text = first(query, name)
     if not text:
         return None
-    why = "invalid syntax"
-    if _INTEGER.fullmatch(text):
-        value = int(text) if len(text) <= _DIGITS else 1 << 63
-        if -(1 << 63) <= value < 1 << 63:
-            return value
-        why = "value out of range"
-    raise bad_request(f'strconv.ParseInt: parsing "{text}": {why}')
+    try:
+        return parse_integer(text)
+    except Malformed as error:
+        raise bad_request(str(error)) from None
 
 
 _LONG = frozenset({"attach", "exec", "log", "portforward", "proxy", "watch"})
@@ -253,12 +246,10 @@ def revision(text: str) -> int | None:
     """A resourceVersion; None for none. Raises 422 without an object's name for one that is no number, as storage does."""
     if not text:
         return None
-    why = "invalid syntax"
-    if text.isascii() and text.isdigit():
-        if len(text) <= _DIGITS and int(text) < 1 << 64:
-            return int(text)
-        why = "value out of range"
-    raise StatusError(500, "", f'resourceVersion: Invalid value: "{text}": strconv.ParseUint: parsing "{text}": {why}')
+    try:
+        return parse_integer(text, signed=False)
+    except Malformed as error:
+        raise StatusError(500, "", f'resourceVersion: Invalid value: "{text}": {error}') from None
 
 
 def _list_revision(text: str) -> int | None:

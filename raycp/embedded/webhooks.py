@@ -180,7 +180,7 @@ class Webhooks:
         data, headers = msgspec.json.encode(review), {"Content-Type": "application/json"}
         try:
             async with self._session.post(url, data=data, headers=headers, ssl=context, timeout=timeout) as response:
-                body = await response.read()
+                body: bytes = await response.read()
         except TimeoutError:
             raise TimeoutError(f'Post "{url}": context deadline exceeded') from None  # in the words that clients look for
         if response.status != 200:

@@ -177,6 +177,31 @@ class TestPods:
         events = [e for e in cluster.api.list("events")[0] if e["reason"] == "BackOff"]
         assert len(events) == 1
 
+    async def test_logs_of_containers_that_do_not_run(self, make: Make) -> None:
+        """``validateContainerLogStatus`` of kubelet: the last run while a container backs off; an error where there is none."""
+        cluster = await make(nodes=1)
+        script = {"name": "c", "image": "i", "command": ["sh", "-c", "echo hi; exit 3"]}
+        await pod(cluster, "crash", restartPolicy="Always", containers=[script])
+        await pod(cluster, "unpulled", containers=[{"name": "c", "image": "registry.invalid/x"}])
+
+        def container(name: str) -> dict[str, Any]:
+            status = (cluster.api.get("pods", "default", name) or {})["status"]
+            return (status.get("containerStatuses") or [{}])[0]  # type: ignore[no-any-return]
+
+        def log(name: str, **parameters: Any) -> str:
+            found = cluster.api.get("pods", "default", name)
+            assert found is not None
+            return cluster.life.logs(found, "c", LogParameters(**parameters)).decode()
+
+        await until(lambda: "waiting" in container("crash").get("state", {}) and container("crash").get("lastState"))
+        await until(lambda: "waiting" in container("unpulled").get("state", {}))
+        assert log("crash") == log("crash", previous=True) == "hi\n"
+        with pytest.raises(StatusError, match='container "c" in pod "unpulled" is waiting to start: ') as refused:
+            log("unpulled")
+        assert refused.value.code == 400
+        with pytest.raises(StatusError, match='previous terminated container "c" in pod "unpulled" not found'):
+            log("unpulled", previous=True)
+
     async def test_deletion_is_graceful_and_waits_for_finalizers(self, make: Make) -> None:
         cluster = await make(nodes=1, pod_runtime="1h")
         await pod(cluster, "free")

@@ -31,12 +31,10 @@ from raycp.embedded.strategy.cel.texts import TEXT_METHODS, index_of, last_index
 from raycp.embedded.strategy.cel.times import TIME_METHODS
 from raycp.embedded.strategy.cel.versions import VERSION_FUNCTIONS, VERSION_METHODS, NamedFormat, Semver
 from raycp.embedded.strategy.patterns import MatchTooCostly, Pattern, PatternRefused
-from raycp.embedded.strategy.scalars import Malformed, Quantity, parse_duration, unix_time
+from raycp.embedded.strategy.scalars import Malformed, Quantity, parse_duration, parse_integer, unix_time
 
 T = TypeVar("T")
-_INTEGER = re.compile("[+-]?[0-9]+")
 _FLOAT = re.compile(r"[+-]?(?:(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|inf(?:inity)?|nan)", re.IGNORECASE)
-_DIGITS = 100
 
 
 def _size(value: Any) -> int:
@@ -45,14 +43,10 @@ def _size(value: Any) -> int:
     raise no_overload(value)
 
 
-def _whole(value: str | float) -> int:
-    """A number without its fraction, or what ``strconv.ParseInt`` reads; what is too long for it is out of any range."""
-    if isinstance(value, str):
-        if _INTEGER.fullmatch(value) is None:
-            raise CelError(f"strconv.ParseInt: parsing {quote(value)}: invalid syntax")
-        return int(value) if len(value) <= _DIGITS else 1 << 64
+def _whole(value: str | float, *, signed: bool) -> int:
+    """The number in a string, or a number without its fraction."""
     try:
-        return int(value)
+        return parse_integer(value, signed=signed) if isinstance(value, str) else int(value)
     except (ValueError, OverflowError) as error:
         raise CelError(str(error)) from None
 
@@ -61,7 +55,7 @@ def _to_int(value: Any) -> int:
     if isinstance(value, Duration):
         return round(float(value) * 1e9)
     if isinstance(value, (str, float, int)) and not isinstance(value, bool):
-        found = _whole(value)
+        found = _whole(value, signed=True)
         if not -(2**63) <= found < 2**63:
             raise CelError("integer overflow")
         return found
@@ -72,7 +66,7 @@ def _to_uint(value: Any) -> Uint:
     if isinstance(value, (Duration, Timestamp)):
         raise no_overload(value)
     if isinstance(value, (str, float, int)) and not isinstance(value, bool):
-        found = _whole(value)
+        found = _whole(value, signed=False)
         if not 0 <= found < 2**64:
             raise CelError("unsigned integer overflow")
         return Uint(found)
