@@ -114,11 +114,13 @@ LIBRARIES = [
     "string(duration('90m')) == '5400s'",
     "type('a') == string && type([]) == list && type(1u) == uint && type(null) == null_type",
     "'tacocat'.substring(4) == 'cat' && 'tacocat'.substring(7) == '' && 'hello'.charAt(5) == '' && 'TÉ'.lowerAscii() == 'tÉ'",
-    "'a b c'.split(' ', 0) == [] && 'a b c'.split(' ', 2) == ['a', 'b c'] && 'abc'.split('', 2) == ['a', 'bc'] && ''.split('') == []",
+    "'a b c'.split(' ', 0) == [] && 'a b c'.split(' ', 2) == ['a', 'b c'] && 'abc'.split('', 2) == ['a', 'bc']",
+    "''.split('') == [] && ''.split(',') == [''] && 'a,b'.split(',', -1) == ['a', 'b']",
     "'hello mellow'.indexOf('ello', 20) == -1 && 'hello mellow'.lastIndexOf('ello', 6) == 1 && "
     "'hello mellow'.lastIndexOf('ello', 20) == -1 && ''.lastIndexOf('x') == -1 && 'abc'.lastIndexOf('') == 3",
-    "'hello'.replace('l', 'w', 1) == 'hewlo' && 'hello'.replace('l', '', 9223372036854775807) == 'heo' && 'té'.upperAscii() == 'Té'",
-    "-9223372036854775808 < 0 && int('+5') == 5 && uint('18446744073709551615') == 18446744073709551615u && bool('T') && !bool('F')",
+    "'hello'.replace('l', 'w', 1) == 'hewlo' && 'hello'.replace('l', '', 9223372036854775807) == 'heo'",
+    "-9223372036854775808 < 0 && int('+5') == 5 && bool('T') && !bool('F') && 'té'.upperAscii() == 'Té'",
+    "uint('18446744073709551615') == 18446744073709551615u",
     "{1: 2}[1] == 2 && {1: 2}[dyn(1u)] == 2 && 1 in {1: 2} && !(dyn(1) in {true: 1}) && [1, 2][dyn(1.0)] == 2",
     "b'\\xff'.size() == 1 && b'\\u00ff'.size() == 2 && '\\xff' == 'ÿ'",
 ]
