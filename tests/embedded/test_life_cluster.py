@@ -571,6 +571,40 @@ class TestNamespaces:
         await cluster.api.patch_merge("configmaps", "new", "held", b'{"metadata":{"finalizers":null}}')
         await until(lambda: cluster.api.get("namespaces", "", "new") is None)
 
+    async def test_an_object_that_may_not_be_deleted_keeps_no_other(self, make: Make) -> None:
+        """``makeDeleteContentCondition``: the namespace says what was refused, the rest goes, and it is tried again."""
+        cluster = await make()
+        group = "admissionregistration.k8s.io"
+        rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["DELETE"], "resources": ["configmaps"]}
+        spec = {
+            "matchConstraints": {"resourceRules": [rule]},
+            "validations": [{"expression": "oldObject.metadata.name != 'kept'", "message": "it stays"}],
+        }
+        await cluster.api.create(f"validatingadmissionpolicies.{group}", {"metadata": {"name": "p"}, "spec": spec})
+        binding = {"metadata": {"name": "p"}, "spec": {"policyName": "p", "validationActions": ["Deny"]}}
+        await cluster.api.create(f"validatingadmissionpolicybindings.{group}", binding)
+        await cluster.api.create("namespaces", {"metadata": {"name": "new"}})
+        await cluster.api.create("configmaps", {"metadata": {"name": "kept"}}, "new")
+        await cluster.api.create("configmaps", {"metadata": {"name": "zero"}}, "new")
+        await cluster.api.create("secrets", {"metadata": {"name": "s"}}, "new")
+        await cluster.api.delete("namespaces", "", "new")
+
+        def failure() -> str:
+            found = cluster.api.get("namespaces", "", "new") or {}
+            conditions = {c["type"]: c for c in found["status"].get("conditions") or ()}
+            told = conditions.get("NamespaceDeletionContentFailure", {})
+            return told["message"] if told.get("status") == "True" else ""
+
+        await until(failure)
+        assert failure().startswith('Failed to delete all resource types, 1 remaining: configmaps "kept" is forbidden: ')
+        assert failure().endswith("it stays")
+        assert [one["metadata"]["name"] for one in cluster.api.list("configmaps", "new")[0]] == ["kept"]
+        assert not cluster.api.list("secrets", "new")[0]
+        await cluster.api.delete(f"validatingadmissionpolicybindings.{group}", "", "p")
+        await settled(cluster)
+        await advance(cluster, 61)
+        await until(lambda: cluster.api.get("namespaces", "", "new") is None)
+
 
 async def test_controllers_can_be_switched_off_singly(make: Make) -> None:
     cluster = await make(controllers={"gc": False, "serviceaccount": False})
