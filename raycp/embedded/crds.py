@@ -246,7 +246,9 @@ def _node(schema: Schema, field: str, errors: Errors, *, at_root: bool = False) 
         errors.append(wrong(f"{field}.type", kind, "must be empty if x-kubernetes-int-or-string is true"))
     if keep is False:
         errors.append(wrong(f"{field}.x-kubernetes-preserve-unknown-fields", False, "must be true or undefined"))
-    if kind == "array" and not isinstance(schema.get("items"), dict):
+    if isinstance(schema.get("items"), list) and schema["items"]:
+        errors.append(forbidden(f"{field}.items", "items must be a schema object and not an array"))
+    elif kind == "array" and not isinstance(schema.get("items"), dict):
         errors.append(required(f"{field}.items", "must be specified"))
     if at_root:
         meta = (schema.get("properties") or {}).get("metadata")
@@ -293,7 +295,7 @@ def _list(schema: Schema, field: str, errors: Errors) -> None:
         if kind not in ("atomic", "set", "map"):
             errors.append(not_supported(f"{field}.x-kubernetes-list-type", kind, ("atomic", "map", "set")))
     if kind == "map":
-        items = schema.get("items") or {}
+        items = schema["items"] if isinstance(schema.get("items"), dict) else {}
         if not keys:
             errors.append(required(f"{field}.x-kubernetes-list-map-keys", "must not be empty if x-kubernetes-list-type is map"))
         if items.get("type") != "object":

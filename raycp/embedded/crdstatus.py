@@ -3,8 +3,10 @@
 from typing import Any
 
 from raycp.embedded.crdconditions import CLEANUP_FINALIZER, status_of
+from raycp.embedded.deletion import Deletion
 from raycp.embedded.localapi import LocalApi
 from raycp.embedded.name_queue import NamesToSettle
+from raycp.embedded.options import DeleteOptions
 from raycp.embedded.pipeline import Pipeline
 from raycp.embedded.registry import Registry
 from raycp.embedded.store import StoreChange, Table
@@ -19,6 +21,7 @@ class CrdStatus:
         self._registry = registry
         self._pipeline = pipeline
         self._api = api.as_manager("kube-apiserver")
+        self._deletion = Deletion(pipeline)
         self._unsubscribe: Any = None
         self._emptying: set[str] = set()
         self._names = NamesToSettle(self._settle)
@@ -77,7 +80,8 @@ class CrdStatus:
         if resource is not None:
             self._watch_emptying(resource.table, crd["metadata"]["name"])
             for record in resource.table.records(""):
-                await self._api.delete(resource, record.ns, record.name)
+                # without admission, as by the finalizer of a real server: what refuses it would keep the CRD for ever
+                self._deletion.delete(resource, record.ns, record.name, DeleteOptions())
             left = resource.table.count
         if not left:
             finalizers.remove(CLEANUP_FINALIZER)

@@ -58,7 +58,7 @@ class Deletion:
         record = resource.table.get(ns, name)
         if record is None:
             raise not_found(resource.info, name)
-        self._preconditions(resource, record, options)
+        self.check_preconditions(resource, record, options)
         core = not resource.info.group
         if core and resource.info.plural == "namespaces":
             return self._namespace(resource, record, options)
@@ -89,7 +89,9 @@ class Deletion:
         jobs = resource.info.group == "batch" and resource.info.plural == "jobs"
         return [_PODS_STAY] if jobs and not options.policy else []
 
-    def _preconditions(self, resource: ServedResource, record: StoredObject, options: DeleteOptions) -> None:
+    @staticmethod
+    def check_preconditions(resource: ServedResource, record: StoredObject, options: DeleteOptions) -> None:
+        """Raises ``StatusError`` 409 if the object is not the one, or not in the version, that is to be deleted."""
         if options.uid and options.uid != record.uid:
             why = (
                 f"the UID in the precondition ({options.uid}) does not match the UID in record ({record.uid}). "

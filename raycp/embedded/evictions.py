@@ -6,7 +6,7 @@ import msgspec
 
 from raycp.embedded.errors import StatusError, bad_request, forbidden, too_many_requests
 from raycp.embedded.httpio import Answer, HttpResponse
-from raycp.embedded.options import delete_options
+from raycp.embedded.options import delete_options, write_options
 from raycp.embedded.registry import ServedResource
 from raycp.embedded.selectors import parse_label_dict
 from raycp.embedded.store import StoredObject
@@ -26,25 +26,35 @@ class Evictions:
     def __init__(self, verbs: Verbs) -> None:
         self._verbs = verbs
         self._pipeline = verbs.pipeline
+        found = verbs.pipeline.registry.find("policy", "v1", "poddisruptionbudgets")
+        assert found is not None
+        self._budgets = found
 
     def create(self, call: ResourceRequest, record: StoredObject) -> Answer:
         """POST of an Eviction. Raises ``StatusError``, 429 if a budget allows no disruption."""
         request = call.request
-        eviction, _ = body_decoder("policy", "v1", "Eviction").decode(request.body, call.media_type(), "Ignore")
-        name = (eviction.get("metadata") or {}).get("name") or call.name
-        if name != call.name:
+        asked = write_options(request.query, request.header(b"user-agent"), "CreateOptions", False)
+        eviction, _ = body_decoder("policy", "v1", "Eviction").decode(request.body, call.media_type(), asked.validation)
+        meta = eviction.setdefault("metadata", {})
+        self._pipeline.match_namespace(call.resource, call.ns, meta)
+        if (meta.get("name") or call.name) != call.name:
             raise bad_request("name in URL does not match name in Eviction object")
         options = delete_options({}, b"", eviction.get("deleteOptions") or {})
-        if "dryRun=All" in request.query:
-            options.dry_run = True
+        options.dry_run = options.dry_run or asked.dry_run
         pod = record.decode()
+        disrupted = None
         if (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed", "Pending") and (
             "deletionTimestamp" not in pod["metadata"]
         ):
-            self._disrupt(call.ns, record, pod, options.dry_run)
+            disrupted = self._disrupted(call.ns, record, pod)
+        # what may refuse comes before all writes: a refused eviction costs no budget and marks no Pod
+        self._verbs.deletion.check_preconditions(call.resource, record, options)
         self._verbs.may_delete(call.resource, record, call.user, options.dry_run, [])
+        if disrupted is not None:
+            self._pipeline.commit_update(self._budgets, *disrupted, options.dry_run)
         if not options.dry_run:
             self._mark(call.resource, record, pod)
+            options.resource_version = ""  # that was of the Pod without the mark
         removed, _ = self._verbs.deletion.delete(call.resource, call.ns, call.name, options)
         if not options.dry_run:
             self._verbs.record(call, removed)
@@ -56,10 +66,9 @@ class Evictions:
         disruption_target(pod, condition, self._pipeline.times.now())
         self._pipeline.commit_update(pods, record, pod)
 
-    def _disrupt(self, ns: str, record: StoredObject, pod: Object, dry_run: bool) -> None:
-        """Check the PodDisruptionBudgets that cover the Pod. Raises ``StatusError``."""
-        budgets = self._pipeline.registry.find("policy", "v1", "poddisruptionbudgets")
-        assert budgets is not None
+    def _disrupted(self, ns: str, record: StoredObject, pod: Object) -> tuple[StoredObject, Object] | None:
+        """The PodDisruptionBudget that covers the Pod, and its state with one disruption more. Raises ``StatusError``."""
+        budgets = self._budgets
         found = []
         for each in budgets.table.records(ns):
             budget = budgets.read(each)
@@ -76,7 +85,8 @@ class Evictions:
             self._check(budgets, budget)
             status["disruptionsAllowed"] -= 1
             status.setdefault("disruptedPods", {})[record.name] = self._pipeline.times.now()
-            self._pipeline.commit_update(budgets, each, budget, dry_run)
+            return each, budget
+        return None
 
     @staticmethod
     def _check(budgets: ServedResource, budget: Object) -> None:

@@ -343,7 +343,11 @@ class HttpConnection(asyncio.Protocol):
         self._next()
 
     def _compresses(self, request: HttpRequest) -> bool:
-        return self.handler.gzip and b"gzip" in request.headers.get(b"accept-encoding", b"")
+        accepted = request.headers.get(b"accept-encoding", b"")
+        if not self.handler.gzip or b"gzip" not in accepted:
+            return False
+        # with a quality it is none of apiserver's: ``gzip;q=0`` refuses it (``negotiateContentEncoding``)
+        return any(one.strip() == b"gzip" for one in accepted.split(b","))
 
     def _head(self, request: HttpRequest, answer: HttpResponse) -> bytes:
         status = answer.status

@@ -76,6 +76,8 @@ def find(resource: ServedResource, ns: str, options: ListOptions, revision: int)
     if options.token:
         token = _decode_token(options.token)
         start, at = token.start, token.rv if token.rv > 0 else revision
+        if at > revision:  # of another server, or of this one before its state was lost
+            raise too_large_version(at, revision)
     elif options.rv:
         if options.rv > revision:
             raise too_large_version(options.rv, revision)

@@ -1,9 +1,12 @@
 """``NamesToSettle``: objects whose status a controller of the server has to write, one after the other."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 
 from raycp.embedded.errors import StatusError
+
+log = logging.getLogger(__name__)
 
 AGAIN = 0.2
 """Seconds until an object that can't be written is tried again."""
@@ -37,3 +40,5 @@ class NamesToSettle:
             except StatusError as error:
                 self._pending.add(name)
                 await asyncio.sleep(0 if error.code == 409 else AGAIN)
+            except Exception:  # of one object; the others are settled, and this one when it changes
+                log.exception("the status of %s can't be written", name)

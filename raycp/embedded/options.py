@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from raycp.embedded.errors import FieldError, StatusError, bad_request, invalid_kind
-from raycp.embedded.strategy.scalars import Malformed, parse_duration
+from raycp.embedded.strategy.scalars import Malformed, parse_duration, parse_integer
 
 Query = dict[str, list[str]]
 
@@ -45,9 +45,9 @@ def integer(query: Query, name: str) -> int | None:
     if not text:
         return None
     try:
-        return int(text)
-    except ValueError:
-        raise bad_request(f'strconv.ParseInt: parsing "{text}": invalid syntax') from None
+        return parse_integer(text)
+    except Malformed as error:
+        raise bad_request(str(error)) from None
 
 
 _LONG = frozenset({"attach", "exec", "log", "portforward", "proxy", "watch"})
@@ -246,9 +246,10 @@ def revision(text: str) -> int | None:
     """A resourceVersion; None for none. Raises 422 without an object's name for one that is no number, as storage does."""
     if not text:
         return None
-    if text.isascii() and text.isdigit() and int(text) < 1 << 64:
-        return int(text)
-    raise StatusError(500, "", f'resourceVersion: Invalid value: "{text}": strconv.ParseUint: parsing "{text}": invalid syntax')
+    try:
+        return parse_integer(text, signed=False)
+    except Malformed as error:
+        raise StatusError(500, "", f'resourceVersion: Invalid value: "{text}": {error}') from None
 
 
 def _list_revision(text: str) -> int | None:

@@ -12,6 +12,7 @@ import msgspec
 
 from raycp.embedded.errors import bad_request
 from raycp.embedded.store import StoredObject
+from raycp.embedded.strategy.scalars import parse_integer
 
 LabelPredicate = Callable[[Mapping[str, str]], bool]
 RecordPredicate = Callable[[StoredObject], bool]
@@ -108,11 +109,11 @@ class _Parser:
 
 
 def _ordered(key: str, operator: str, value: str) -> LabelPredicate:
-    bound = int(value)
+    bound = parse_integer(value)
 
     def holds(labels: Mapping[str, str]) -> bool:
         try:
-            given = int(labels[key])
+            given = parse_integer(labels[key])
         except (KeyError, ValueError):
             return False
         return given > bound if operator == ">" else given < bound

@@ -22,7 +22,8 @@ from raycp.embedded.errors import (
 )
 from raycp.embedded.evictions import SUCCESS, Evictions
 from raycp.embedded.httpio import Answer, HttpResponse
-from raycp.embedded.options import first, integer, parse_query, write_options
+from raycp.embedded.logparameters import LogParameters, log_parameters
+from raycp.embedded.options import first, parse_query, write_options
 from raycp.embedded.patches import apply_patch
 from raycp.embedded.pipeline import Object
 from raycp.embedded.registry import ServedResource
@@ -31,8 +32,8 @@ from raycp.embedded.strategy import body_decoder
 from raycp.embedded.tokenrequests import TokenRequests
 from raycp.embedded.verbs import ResourceRequest, Verbs
 
-LogSource = Callable[[Object, str, dict[str, str]], bytes]
-"""The log of a container: Pod, container, parameters (tailLines, timestamps, ...) to text"""
+LogSource = Callable[[Object, str, LogParameters], bytes]
+"""the log of a container of a Pod. Raises ``StatusError`` if it has none"""
 
 _REFUSED = frozenset({"exec", "attach", "portforward", "proxy"})
 _ANSWERS = frozenset({"binding", "eviction", "token"})
@@ -215,9 +216,7 @@ class Subresources:
     def _log(self, call: ResourceRequest) -> Answer:
         pod = self._record(call).decode()
         query = parse_query(call.request.query)
-        given = {name: values[0] for name, values in query.items()}
-        for number in ("tailLines", "limitBytes", "sinceSeconds"):
-            integer(query, number)
+        parameters = log_parameters(query, call.name, self._pipeline.times.wall())
         spec = pod["spec"]
         container = container_of(pod, first(query, "container"))
         node = spec.get("nodeName")
@@ -227,7 +226,7 @@ class Subresources:
             nodes = self._pipeline.registry.find("", "v1", "nodes")
             if nodes is not None and nodes.table.get("", node) is None:
                 raise not_found(nodes.info, node)
-        text = self.logs(pod, container, given) if self.logs is not None else b""
+        text = self.logs(pod, container, parameters) if self.logs is not None else b""
         return HttpResponse(200, text, "text/plain")
 
 

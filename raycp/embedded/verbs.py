@@ -333,11 +333,33 @@ class Verbs:
             return self.shown(call, form, record, 200, warnings)
         return self._response(call, forms.PLAIN, 200, body, warnings)
 
-    def _delete_collection(self, call: ResourceRequest) -> Answer:
+    def _delete_collection(self, call: ResourceRequest) -> Answer | Coroutine[Any, Any, Answer]:
         form = self._form(call)
         options = self._delete_options(call)
         found = lists.find(call.resource, call.ns, list_options(call.request.query), self.store.revision)
         warnings = self.deletion.warnings(call.resource, options)
+        if self.webhooks.any:
+            asked = [record for record in found.records if self.webhooks.match_delete(call.resource, record)]
+            if asked:
+                return self._delete_collection_by_webhooks(call, form, options, found, asked, warnings)
+        return self._finish_collection(call, form, options, found, warnings)
+
+    async def _delete_collection_by_webhooks(
+        self,
+        call: ResourceRequest,
+        form: forms.Form,
+        options: Any,
+        found: lists.Listed,
+        asked: list[StoredObject],
+        warnings: list[str],
+    ) -> Answer:
+        for record in asked:
+            await self.webhooks.admit_delete(call.resource, record, call.user, options.dry_run, warnings)
+        return self._finish_collection(call, form, options, found, warnings)
+
+    def _finish_collection(
+        self, call: ResourceRequest, form: forms.Form, options: Any, found: lists.Listed, warnings: list[str]
+    ) -> Answer:
         if self.policies.any:
             for record in found.records:
                 self.may_delete(call.resource, record, call.user, options.dry_run, warnings)

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from raycp.embedded.errors import StatusError, expired
+from raycp.embedded.errors import StatusError, expired, too_large_version
 from raycp.embedded.forms import Form, partial, table
 from raycp.embedded.lists import selection
 from raycp.embedded.options import ListOptions
@@ -103,6 +103,9 @@ class Watch:
     def start(self, lifetime: float) -> None:
         """Catch up, then follow for ``lifetime`` seconds."""
         options, store, table_ = self._options, self._store, self.resource.table
+        if options.initial_events and (options.rv or 0) > store.revision:  # what it asks for is not older than that
+            self._error(too_large_version(options.rv or 0, store.revision))
+            return
         if options.initial_events or (options.initial_events is None and not options.rv):
             self._first = iter(table_.records(self._ns))
             self._after = store.revision

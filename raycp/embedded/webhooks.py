@@ -9,6 +9,7 @@ import msgspec
 from raycp.embedded.access import Access
 from raycp.embedded.auth import ANONYMOUS, User
 from raycp.embedded.errors import StatusError, bad_request, forbidden, internal
+from raycp.embedded.fixed_fields import keep_fixed
 from raycp.embedded.patches import json_patch
 from raycp.embedded.pipeline import Draft, Object
 from raycp.embedded.policies.constraints import GROUP, AdmissionRequest, exempt, rule_covers, selected
@@ -24,6 +25,30 @@ from raycp.embedded.registry import Registry, ServedResource
 from raycp.embedded.store import StoredObject
 from raycp.embedded.strategy.budget import validation_budget
 from raycp.embedded.strategy.cel import Expression
+
+
+class WebhookStatus(msgspec.Struct):
+    """Why a webhook denies a request."""
+
+    code: int | None = None
+    message: str | None = None
+    reason: str | None = None
+    details: dict[str, Any] | None = None
+
+
+class WebhookResponse(msgspec.Struct, rename="camel"):
+    """What a webhook answers. ``patch`` is base64 in JSON."""
+
+    uid: str | None = None
+    allowed: bool | None = None
+    patch: bytes | None = None
+    patch_type: str | None = None
+    warnings: list[str] | None = None
+    status: WebhookStatus | None = None
+
+
+class _WebhookReview(msgspec.Struct):
+    response: WebhookResponse | None = None
 
 
 class Webhooks:
@@ -68,10 +93,7 @@ class Webhooks:
             if self._wants(hook, request) and self._applies(hook, request):
                 patch = await self._call(hook, request, warnings)
                 if patch:
-                    changed = json_patch.apply(obj, patch)
-                    if not isinstance(changed, dict):
-                        raise internal(f"webhook {hook['name']} made no object")
-                    obj = draft.resource.strategy.convert(changed)
+                    obj = keep_fixed(draft, draft.resource.strategy.convert(_patched(obj, patch, hook["name"])))
         await self._validate(_request(draft, obj, user), warnings)
         return draft._replace(obj=obj)
 
@@ -122,26 +144,22 @@ class Webhooks:
                     return False
                 raise forbidden(request.resource.info, request.name, str(error) or OUT_OF_BUDGET) from None
 
-    async def _call(self, hook: Object, request: AdmissionRequest, warnings: list[str]) -> Any:
-        """Call a webhook. Returns its JSON patch, if any. Raises ``StatusError`` if it denies the request."""
+    async def _call(self, hook: Object, request: AdmissionRequest, warnings: list[str]) -> bytes | None:
+        """Call a webhook. Returns its JSON patch, if any. What is no answer is a failed call. Raises ``StatusError`` if it
+        denies the request, or if its call fails and its policy is Fail."""
         review = request.review()
         try:
-            answer = await self._post(hook, review)
+            answer = _response(await self._post(hook, review), review["request"]["uid"])
         except Exception as error:
             if hook.get("failurePolicy", "Fail") == "Ignore":
                 return None
             raise internal(f'failed calling webhook "{hook["name"]}": failed to call webhook: {error}') from None
-        response = answer.get("response") or {}
-        if response.get("uid") != review["request"]["uid"]:
-            raise internal(f'failed calling webhook "{hook["name"]}": expected response.uid={review["request"]["uid"]!r}')
-        warnings += response.get("warnings") or ()
-        if not response.get("allowed"):
-            raise _denied(hook["name"], response.get("status") or {})
-        if response.get("patch"):
-            return msgspec.json.decode(base64.b64decode(response["patch"]))
-        return None
+        warnings += answer.warnings or ()
+        if not answer.allowed:
+            raise _denied(hook["name"], answer.status or WebhookStatus())
+        return answer.patch
 
-    async def _post(self, hook: Object, review: Object) -> Object:
+    async def _post(self, hook: Object, review: Object) -> bytes:
         import ssl
 
         import aiohttp  # on demand: most clusters have no webhooks
@@ -162,13 +180,12 @@ class Webhooks:
         data, headers = msgspec.json.encode(review), {"Content-Type": "application/json"}
         try:
             async with self._session.post(url, data=data, headers=headers, ssl=context, timeout=timeout) as response:
-                body = await response.read()
+                body: bytes = await response.read()
         except TimeoutError:
             raise TimeoutError(f'Post "{url}": context deadline exceeded') from None  # in the words that clients look for
         if response.status != 200:
             raise bad_request(f"the server answered {response.status}")
-        answer: Object = msgspec.json.decode(body)
-        return answer
+        return body
 
 
 def _key(hook: Object) -> str:
@@ -185,10 +202,33 @@ def _request(draft: Draft, obj: Object, user: User) -> AdmissionRequest:
     return AdmissionRequest(draft.resource, operation, draft.subresource, obj, draft.old, user, draft.options.dry_run)
 
 
-def _denied(name: str, status: Object) -> StatusError:
+def _response(body: bytes, uid: str) -> WebhookResponse:
+    """A webhook's answer (``VerifyAdmissionResponse``). Raises ``ValueError``, ``msgspec.DecodeError``."""
+    answer = msgspec.json.decode(body, type=_WebhookReview).response
+    if answer is None:
+        raise ValueError("webhook response was absent")
+    if answer.uid != uid:
+        raise ValueError(f"expected response.uid={uid!r}")
+    if answer.patch and answer.patch_type != "JSONPatch":
+        raise ValueError(f"invalid response.patchType of {answer.patch_type!r}")
+    return answer
+
+
+def _patched(obj: Object, patch: bytes, name: str) -> Object:
+    """The object after a webhook's patch. Raises ``StatusError`` 500 if it can't be applied: the call itself has not failed."""
+    try:
+        changed = json_patch.apply(obj, msgspec.json.decode(patch))
+    except (msgspec.DecodeError, RecursionError, json_patch.MalformedJsonPatch, json_patch.JsonPatchFailed) as error:
+        raise internal(f"patch of webhook {name}: {error}") from None
+    if not isinstance(changed, dict):
+        raise internal(f"webhook {name} made no object")
+    return changed
+
+
+def _denied(name: str, status: WebhookStatus) -> StatusError:
     """``webhookerrors.ToStatusErr``."""
-    code = int(status.get("code") or 403)
-    why = status.get("message") or status.get("reason") or ""
+    code = status.code or 403
+    why = status.message or status.reason or ""
     message = f'admission webhook "{name}" denied the request' + (f": {why}" if why else " without explanation")
-    reason = status.get("reason") or ("Forbidden" if code == 403 else "")
-    return StatusError(code if code >= 400 else 400, str(reason), message, status.get("details"))
+    reason = status.reason or ("Forbidden" if code == 403 else "")
+    return StatusError(code if 400 <= code <= 599 else 400, reason, message, status.details)

@@ -38,6 +38,26 @@ TYPED: Schema = {
 }
 
 
+@pytest.mark.parametrize(
+    ("literal", "why"),
+    [
+        ("9223372036854775808", "invalid int literal"),
+        ("-9223372036854775809", "invalid int literal"),
+        ("0xffffffffffffffffff", "invalid int literal"),
+        ("9" * 5000, "invalid int literal"),
+        ("18446744073709551616u", "invalid uint literal"),
+        ("1e999", "invalid double literal"),
+        (r"'\ud800'", "invalid unicode code point"),
+        (r"'\U0011ffff'", "invalid unicode code point"),
+        ("duration('99999999h')", "invalid duration argument"),
+    ],
+)
+def test_literals_that_no_value_has(literal: str, why: str) -> None:
+    """Each is an error of the expression: as one of the server, it would fail whatever it is asked for."""
+    with pytest.raises(CelRefused, match=why):
+        check_expression(f"{literal} == {literal}", Environment({}))
+
+
 def environment(schema: Schema, root: bool = False) -> Environment:
     declared = declare(schema, root)
     assert declared is not None
@@ -93,6 +113,16 @@ LIBRARIES = [
     "type(duration('1s')) == google.protobuf.Duration && type(dyn(timestamp(0))) == google.protobuf.Timestamp && "
     "string(duration('90m')) == '5400s'",
     "type('a') == string && type([]) == list && type(1u) == uint && type(null) == null_type",
+    "'tacocat'.substring(4) == 'cat' && 'tacocat'.substring(7) == '' && 'hello'.charAt(5) == '' && 'TÉ'.lowerAscii() == 'tÉ'",
+    "'a b c'.split(' ', 0) == [] && 'a b c'.split(' ', 2) == ['a', 'b c'] && 'abc'.split('', 2) == ['a', 'bc']",
+    "''.split('') == [] && ''.split(',') == [''] && 'a,b'.split(',', -1) == ['a', 'b']",
+    "'hello mellow'.indexOf('ello', 20) == -1 && 'hello mellow'.lastIndexOf('ello', 6) == 1 && "
+    "'hello mellow'.lastIndexOf('ello', 20) == -1 && ''.lastIndexOf('x') == -1 && 'abc'.lastIndexOf('') == 3",
+    "'hello'.replace('l', 'w', 1) == 'hewlo' && 'hello'.replace('l', '', 9223372036854775807) == 'heo'",
+    "-9223372036854775808 < 0 && int('+5') == 5 && bool('T') && !bool('F') && 'té'.upperAscii() == 'Té'",
+    "uint('18446744073709551615') == 18446744073709551615u",
+    "{1: 2}[1] == 2 && {1: 2}[dyn(1u)] == 2 && 1 in {1: 2} && !(dyn(1) in {true: 1}) && [1, 2][dyn(1.0)] == 2",
+    "b'\\xff'.size() == 1 && b'\\u00ff'.size() == 2 && '\\xff' == 'ÿ'",
 ]
 
 
@@ -116,6 +146,26 @@ def test_libraries_and_macros_of_kubernetes(rule: str) -> None:
         ("'%.2000f'.format([1.0]) == ''", "exceeds maximum allowed precision"),
         ("1u - 2u == 0u", "unsigned integer overflow"),
         ("timestamp('2026-01-01T00:00:00Z').getHours('Nowhere/Else') == 1", "unknown time zone Nowhere/Else"),
+        ("'tacocat'.substring(-1) == ''", "index out of range: -1"),
+        ("'tacocat'.substring(8) == ''", "index out of range: 8"),
+        ("'tacocat'.substring(2, 1) == ''", "invalid substring range. start: 2, end: 1"),
+        ("'abc'.indexOf('b', -1) == 1", "index out of range: -1"),
+        ("'abc'.lastIndexOf('b', -1) == 1", "index out of range: -1"),
+        ("int('1_0') == 10", 'strconv.ParseInt: parsing "1_0": invalid syntax'),
+        ("int(' 1') == 1", "invalid syntax"),
+        ("int('9223372036854775808') == 1", "value out of range"),
+        (f"int('{'9' * 5000}') == 1", "value out of range"),
+        ("uint('+5') == 5u", "strconv.ParseUint"),
+        ("double('1_0') == 10.0", "strconv.ParseFloat"),
+        ("string(b'\\xff') == ''", "invalid UTF-8 in bytes"),
+        ("-9223372036854775808 / -1 == 0", "integer overflow"),
+        ("timestamp('9999-12-31T23:59:59Z') + duration('1h') == timestamp(0)", "timestamp overflow"),
+        ("duration('2562047h') + duration('2562047h') == duration('1h')", "duration overflow"),
+        ("dyn('x') + duration('1h') == timestamp(0)", "no such overload"),
+        ("dyn({}) - timestamp(0) == duration('1h')", "no such overload"),
+        ("-dyn({'a': 1}) == 1", "no such overload"),
+        ("lists.range(dyn('x')) == []", "no such overload"),
+        ("timestamp(0).getHours('-99:99') == 1", "no such overload"),
     ],
 )
 def test_what_libraries_refuse(rule: str, why: str) -> None:

@@ -15,6 +15,7 @@ from raycp.embedded.cluster import EmbeddedCluster
 from raycp.embedded.errors import StatusError
 from raycp.embedded.life import evaluator
 from raycp.embedded.life.nodes import STATE
+from raycp.embedded.logparameters import LogParameters
 
 Make = Callable[..., Awaitable[EmbeddedCluster]]
 
@@ -152,7 +153,7 @@ class TestPods:
         made = await pod(cluster, "p", meta={"labels": {"app": "x"}}, containers=[container])
         await until(lambda: phase(cluster, "p") == "Succeeded")
         found = cluster.api.get("pods", "default", made["metadata"]["name"])
-        assert cluster.life.logs(found, "c", {}).decode() == "a; b x $WHO none\nxx $(ME) $(NONE) x\n"
+        assert cluster.life.logs(found, "c", LogParameters()).decode() == "a; b x $WHO none\nxx $(ME) $(NONE) x\n"
 
     async def test_exit_code_and_restart_policy(self, make: Make) -> None:
         cluster = await make(pod_runtime="5s")
@@ -175,6 +176,31 @@ class TestPods:
         assert container()["restartCount"] == 1
         events = [e for e in cluster.api.list("events")[0] if e["reason"] == "BackOff"]
         assert len(events) == 1
+
+    async def test_logs_of_containers_that_do_not_run(self, make: Make) -> None:
+        """``validateContainerLogStatus`` of kubelet: the last run while a container backs off; an error where there is none."""
+        cluster = await make(nodes=1)
+        script = {"name": "c", "image": "i", "command": ["sh", "-c", "echo hi; exit 3"]}
+        await pod(cluster, "crash", restartPolicy="Always", containers=[script])
+        await pod(cluster, "unpulled", containers=[{"name": "c", "image": "registry.invalid/x"}])
+
+        def container(name: str) -> dict[str, Any]:
+            status = (cluster.api.get("pods", "default", name) or {})["status"]
+            return (status.get("containerStatuses") or [{}])[0]  # type: ignore[no-any-return]
+
+        def log(name: str, **parameters: Any) -> str:
+            found = cluster.api.get("pods", "default", name)
+            assert found is not None
+            return cluster.life.logs(found, "c", LogParameters(**parameters)).decode()
+
+        await until(lambda: "waiting" in container("crash").get("state", {}) and container("crash").get("lastState"))
+        await until(lambda: "waiting" in container("unpulled").get("state", {}))
+        assert log("crash") == log("crash", previous=True) == "hi\n"
+        with pytest.raises(StatusError, match='container "c" in pod "unpulled" is waiting to start: ') as refused:
+            log("unpulled")
+        assert refused.value.code == 400
+        with pytest.raises(StatusError, match='previous terminated container "c" in pod "unpulled" not found'):
+            log("unpulled", previous=True)
 
     async def test_deletion_is_graceful_and_waits_for_finalizers(self, make: Make) -> None:
         cluster = await make(nodes=1, pod_runtime="1h")
@@ -543,6 +569,40 @@ class TestNamespaces:
 
         await until(lambda: "x.io/hold in 1 resource instances" in conditions().get("NamespaceFinalizersRemaining", ""))
         await cluster.api.patch_merge("configmaps", "new", "held", b'{"metadata":{"finalizers":null}}')
+        await until(lambda: cluster.api.get("namespaces", "", "new") is None)
+
+    async def test_an_object_that_may_not_be_deleted_keeps_no_other(self, make: Make) -> None:
+        """``makeDeleteContentCondition``: the namespace says what was refused, the rest goes, and it is tried again."""
+        cluster = await make()
+        group = "admissionregistration.k8s.io"
+        rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["DELETE"], "resources": ["configmaps"]}
+        spec = {
+            "matchConstraints": {"resourceRules": [rule]},
+            "validations": [{"expression": "oldObject.metadata.name != 'kept'", "message": "it stays"}],
+        }
+        await cluster.api.create(f"validatingadmissionpolicies.{group}", {"metadata": {"name": "p"}, "spec": spec})
+        binding = {"metadata": {"name": "p"}, "spec": {"policyName": "p", "validationActions": ["Deny"]}}
+        await cluster.api.create(f"validatingadmissionpolicybindings.{group}", binding)
+        await cluster.api.create("namespaces", {"metadata": {"name": "new"}})
+        await cluster.api.create("configmaps", {"metadata": {"name": "kept"}}, "new")
+        await cluster.api.create("configmaps", {"metadata": {"name": "zero"}}, "new")
+        await cluster.api.create("secrets", {"metadata": {"name": "s"}}, "new")
+        await cluster.api.delete("namespaces", "", "new")
+
+        def failure() -> str:
+            found = cluster.api.get("namespaces", "", "new") or {}
+            conditions = {c["type"]: c for c in found["status"].get("conditions") or ()}
+            told = conditions.get("NamespaceDeletionContentFailure", {})
+            return told["message"] if told.get("status") == "True" else ""
+
+        await until(failure)
+        assert failure().startswith('Failed to delete all resource types, 1 remaining: configmaps "kept" is forbidden: ')
+        assert failure().endswith("it stays")
+        assert [one["metadata"]["name"] for one in cluster.api.list("configmaps", "new")[0]] == ["kept"]
+        assert not cluster.api.list("secrets", "new")[0]
+        await cluster.api.delete(f"validatingadmissionpolicybindings.{group}", "", "p")
+        await settled(cluster)
+        await advance(cluster, 61)
         await until(lambda: cluster.api.get("namespaces", "", "new") is None)
 
 

@@ -204,6 +204,46 @@ async def test_deletions_and_collections(cluster: EmbeddedCluster) -> None:
     assert cluster.api.get("configmaps", "ns", "kept") is not None
 
 
+async def test_a_crd_goes_with_its_objects_whatever_policies_say(cluster: EmbeddedCluster) -> None:
+    """Its finalizer deletes them without admission (apiextensions-apiserver, pkg/controller/finalizer)."""
+    from raycp.embedded.crdstatus import CrdStatus
+
+    controller = CrdStatus(cluster.registry, cluster.pipeline, cluster.api)
+    controller.start()
+    version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": {"type": "object"}}}
+    spec = {"group": "example.com", "scope": "Namespaced", "names": {"plural": "toys", "kind": "Toy"}, "versions": [version]}
+    crds = "customresourcedefinitions.apiextensions.k8s.io"
+    await cluster.api.create(crds, {"metadata": {"name": "toys.example.com"}, "spec": spec})
+    await until(lambda: cluster.registry.find("example.com", "v1", "toys"))
+    await cluster.api.create("toys.example.com", {"metadata": {"name": "t"}}, "ns")
+    rule = {"apiGroups": ["example.com"], "apiVersions": ["*"], "operations": ["*"], "resources": ["*"]}
+    refusal = {"matchConstraints": {"resourceRules": [rule]}, "validations": [{"expression": "request.operation != 'DELETE'"}]}
+    await policy(cluster, refusal)
+    with pytest.raises(StatusError, match="failed expression"):
+        await cluster.api.delete("toys.example.com", "ns", "t")
+    await cluster.api.delete(crds, "", "toys.example.com")
+    await until(lambda: cluster.api.get(crds, "", "toys.example.com") is None)
+    controller.stop()
+
+
+async def test_a_mutation_can_not_set_what_the_server_sets(cluster: EmbeddedCluster) -> None:
+    """``rest.BeforeCreate`` and the check of the namespace come after admission on a real server."""
+    operations = [
+        '[JSONPatch{op: "add", path: "/metadata/deletionTimestamp", value: "2020-01-01T00:00:00Z"},'
+        'JSONPatch{op: "add", path: "/metadata/uid", value: "mine"}, JSONPatch{op: "replace", path: "/kind", value: "Pod"}]',
+        '[JSONPatch{op: "replace", path: "/metadata/namespace", value: "other"}]',
+    ]
+    await mutation(cluster, patched(operations[0]))
+    made = await deployment(cluster)
+    assert made["kind"] == "Deployment"
+    assert "deletionTimestamp" not in made["metadata"]
+    assert made["metadata"]["uid"] != "mine"
+    await mutation(cluster, patched(operations[1]), name="moves")
+    with pytest.raises(StatusError, match="does not match the namespace sent on the request"):
+        await deployment(cluster, "e")
+    assert cluster.api.get("deployments.apps", "other", "e") is None
+
+
 async def test_policies_are_under_no_policy(cluster: EmbeddedCluster) -> None:
     await policy(cluster, {"matchConstraints": ALL, "validations": [{"expression": "false"}]})
     with pytest.raises(StatusError):

@@ -135,6 +135,9 @@ async def test_gzip_both_ways(api: Api) -> None:
     async with api.http.get(api.server + CMS + "/big", headers=headers) as answer:
         assert answer.headers["Content-Encoding"] == "gzip"
         assert (await answer.json())["data"]["x"] == "y" * 300_000
+    for accepted, got in (("deflate, gzip", "gzip"), ("gzip;q=0", None), ("br", None)):
+        async with api.http.get(api.server + CMS + "/big", headers={**headers, "Accept-Encoding": accepted}) as answer:
+            assert answer.headers.get("Content-Encoding") == got, accepted
 
 
 async def test_a_body_above_the_limit_gets_413(api: Api) -> None:

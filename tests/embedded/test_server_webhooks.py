@@ -179,3 +179,102 @@ async def test_match_conditions_narrow_what_a_webhook_is_asked(cluster: Embedded
     with pytest.raises(StatusError) as refused:
         await cluster.api.create(name, broken)
     assert (refused.value.details or {})["causes"][0]["field"] == "webhooks[0].matchConditions[0].expression"
+
+
+def json_patch_of(*operations: Review) -> Review:
+    text = base64.b64encode(json.dumps(operations).encode()).decode()
+    return {"allowed": True, "patchType": "JSONPatch", "patch": text}
+
+
+@pytest.mark.parametrize("policy", ["Fail", "Ignore"])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"allowed": "false"},
+        {"allowed": True, "uid": "of another review"},
+        {"allowed": True, "warnings": 5},
+        {"allowed": False, "status": "no"},
+        {"allowed": False, "status": {"code": "x"}},
+        {"allowed": True, "patchType": "JSONPatch", "patch": "%"},
+        {"allowed": True, "patch": "W10="},
+        {"allowed": True, "patchType": "MergePatch", "patch": "e30="},
+    ],
+)
+async def test_what_is_no_answer_is_a_failed_call(cluster: EmbeddedCluster, hook: Hook, answer: Review, policy: str) -> None:
+    """``VerifyAdmissionResponse`` (apiserver/pkg/admission/plugin/webhook/request): the policy of the webhook decides."""
+    hook.answer = lambda request: answer
+    made = hook.configuration("Mutating", failurePolicy=policy)
+    await cluster.api.create("mutatingwebhookconfigurations.admissionregistration.k8s.io", made)
+    write = cluster.api.create("configmaps", config_map("a"), "default")
+    if policy == "Ignore":
+        await write
+        assert hook.seen
+    else:
+        with pytest.raises(StatusError, match="failed calling webhook") as refused:
+            await write
+        assert refused.value.code == 500
+
+
+async def test_the_code_of_a_denial_is_an_error(cluster: EmbeddedCluster, hook: Hook) -> None:
+    await cluster.api.create("validatingwebhookconfigurations.admissionregistration.k8s.io", hook.configuration("Validating"))
+    for told, code in ((0, 403), (200, 400), (9999, 400), (422, 422)):
+        hook.answer = lambda request, told=told: {"allowed": False, "status": {"code": told}}  # type: ignore[misc]
+        with pytest.raises(StatusError) as refused:
+            await cluster.api.create("configmaps", config_map("a"), "default")
+        assert refused.value.code == code
+
+
+async def test_a_patch_that_can_not_be_applied_is_an_error_of_the_server(cluster: EmbeddedCluster, hook: Hook) -> None:
+    await cluster.api.create("mutatingwebhookconfigurations.admissionregistration.k8s.io", hook.configuration("Mutating"))
+    for patch in ("e30=", "NQ==", "WzVd", "bm9uZQ==", base64.b64encode(b'[{"op":"remove","path":"/nope"}]').decode()):
+        hook.answer = lambda request, patch=patch: {"allowed": True, "patchType": "JSONPatch", "patch": patch}  # type: ignore[misc]
+        with pytest.raises(StatusError, match="patch of webhook") as refused:
+            await cluster.api.create("configmaps", config_map("a"), "default")
+        assert refused.value.code == 500
+
+
+async def test_a_webhook_can_not_set_what_the_server_sets(cluster: EmbeddedCluster, hook: Hook) -> None:
+    """``rest.BeforeCreate`` and the check of the namespace come after admission on a real server."""
+    await cluster.api.create("mutatingwebhookconfigurations.admissionregistration.k8s.io", hook.configuration("Mutating"))
+    hook.answer = lambda request: json_patch_of({"op": "replace", "path": "/metadata/namespace", "value": "kube-system"})
+    with pytest.raises(StatusError, match="does not match the namespace sent on the request") as refused:
+        await cluster.api.create("configmaps", config_map("a"), "default")
+    assert refused.value.code == 400
+    assert cluster.api.get("configmaps", "kube-system", "a") is None
+    hook.answer = lambda request: json_patch_of(
+        {"op": "add", "path": "/metadata/uid", "value": "mine"},
+        {"op": "add", "path": "/metadata/deletionTimestamp", "value": "2020-01-01T00:00:00Z"},
+        {"op": "add", "path": "/metadata/creationTimestamp", "value": "2020-01-01T00:00:00Z"},
+        {"op": "replace", "path": "/kind", "value": "Secret"},
+        {"op": "add", "path": "/metadata/labels", "value": {"by": "hook"}},
+    )
+    await cluster.api.create("configmaps", config_map("a"), "default")
+    made = cluster.api.get("configmaps", "default", "a")
+    assert made is not None
+    meta = made["metadata"]
+    assert (made["kind"], meta["labels"], "deletionTimestamp" in meta) == ("ConfigMap", {"by": "hook"}, False)
+    assert meta["uid"] != "mine"
+    assert not meta["creationTimestamp"].startswith("2020")
+    hook.answer = lambda request: json_patch_of({"op": "replace", "path": "/kind", "value": "Secret"})
+    await cluster.api.patch_merge("configmaps", "default", "a", b'{"data":{"x":"y"}}')
+    assert (cluster.api.get("configmaps", "default", "a") or {})["kind"] == "ConfigMap"
+
+
+async def test_the_deletion_of_a_collection_asks_for_each_object(cluster: EmbeddedCluster, hook: Hook) -> None:
+    for name in ("a", "b"):
+        await cluster.api.create("configmaps", config_map(name, mine="yes"), "default")
+    await cluster.api.create("validatingwebhookconfigurations.admissionregistration.k8s.io", hook.configuration("Validating"))
+    hook.answer = lambda request: {"allowed": request["name"] != "b", "status": {"message": "kept"}}
+    assert cluster.endpoint is not None
+    tls_context = ssl.create_default_context(cadata=cluster.endpoint.ca_pem)
+    headers = {"Authorization": f"Bearer {cluster.endpoint.token}"}
+    url = f"{cluster.endpoint.server}/api/v1/namespaces/default/configmaps?labelSelector=mine"
+    async with ClientSession() as http:
+        async with http.delete(url, headers=headers, ssl=tls_context) as answer:
+            assert (answer.status, "kept" in await answer.text()) == (403, True)
+        assert cluster.api.get("configmaps", "default", "b") is not None
+        hook.answer = lambda request: {"allowed": True}
+        async with http.delete(url, headers=headers, ssl=tls_context) as answer:
+            assert answer.status == 200
+    assert cluster.api.get("configmaps", "default", "b") is None
+    assert {one["operation"] for one in hook.seen} == {"DELETE"}

@@ -12,7 +12,7 @@ import msgspec
 
 from raycp.embedded.life.seams import PartialMetadata
 from raycp.embedded.quota.podtotals import combined
-from raycp.embedded.strategy.scalars import milli
+from raycp.embedded.strategy.scalars import milli, parse_integer
 
 
 class Toleration(msgspec.Struct, rename="camel"):
@@ -251,7 +251,7 @@ def _meets(requirement: NodeSelectorRequirement, labels: Mapping[str, str]) -> b
             return have is None
         case "Gt" | "Lt":
             try:
-                number, bound = int(have or ""), int(values[0])
+                number, bound = parse_integer(have or ""), parse_integer(values[0])
             except (ValueError, IndexError):
                 return False
             return number > bound if requirement.operator == "Gt" else number < bound

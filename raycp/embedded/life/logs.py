@@ -3,19 +3,37 @@
 from datetime import UTC, datetime
 from typing import Any
 
+from raycp.embedded.errors import bad_request
 from raycp.embedded.life.environ import environment_of
 from raycp.embedded.life.failures import PREFIX, command_of
 from raycp.embedded.life.seams import unix
+from raycp.embedded.logparameters import LogParameters
 
 Line = tuple[float, str]
 
 
-def lines_of(pod: dict[str, Any], container: str) -> list[Line]:
-    """(Unix seconds, text) of each line: pure. The annotation ``embedded.raycp.io/log`` replaces the text."""
+_UNPULLED = {"ErrImagePull": "image can't be pulled", "ImagePullBackOff": "trying and failing to pull image"}
+
+
+def lines_of(pod: dict[str, Any], container: str, previous: bool = False) -> list[Line]:
+    """(Unix seconds, text) of each line of a container, or of its ``previous`` run: pure. The annotation
+    ``embedded.raycp.io/log`` replaces the text. Raises ``StatusError`` 400 if there is no such run (``validateContainerLogStatus``
+    of kubelet)."""
     status = pod.get("status") or {}
     every = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
-    found = next((c for c in every if c["name"] == container), None)
-    state: dict[str, Any] = (found or {}).get("state") or {}
+    found: dict[str, Any] = next((c for c in every if c["name"] == container), {})
+    state: dict[str, Any] = found.get("state") or {}
+    which, last = f'container "{container}" in pod "{pod["metadata"]["name"]}"', found.get("lastState") or {}
+    if previous:
+        if not last.get("terminated"):
+            raise bad_request(f"previous terminated {which} not found")
+        state = last
+    elif not state.get("running") and not state.get("terminated"):
+        if not last.get("terminated"):
+            reason = (state.get("waiting") or {}).get("reason") or ""
+            told = f"waiting to start: {_UNPULLED.get(reason, reason)}" if reason else "not available"
+            raise bad_request(f"{which} is {told}")
+        state = last  # while it backs off, that is what there is
     times = state.get("running") or state.get("terminated") or {}
     if not times.get("startedAt"):
         return []
@@ -34,21 +52,15 @@ def lines_of(pod: dict[str, Any], container: str) -> list[Line]:
     return lines
 
 
-def logs(pod: dict[str, Any], container: str, parameters: dict[str, str]) -> bytes:
-    """The log of a container. Supported parameters: ``timestamps``, ``tailLines``, ``limitBytes``, ``sinceTime``, ``previous``."""
-    if parameters.get("previous") in ("true", "1"):
-        return b""
-    lines = lines_of(pod, container)
-    since = parameters.get("sinceTime")
-    if since:
-        lines = [line for line in lines if line[0] >= unix(since)]
-    tail = parameters.get("tailLines")
-    if tail is not None:
-        lines = lines[max(0, len(lines) - int(tail)) :]
-    stamped = parameters.get("timestamps") in ("true", "1")
-    text = "".join(f"{_stamp(at)} {line}\n" if stamped else f"{line}\n" for at, line in lines).encode()
-    limit = parameters.get("limitBytes")
-    return text[: int(limit)] if limit is not None else text
+def logs(pod: dict[str, Any], container: str, parameters: LogParameters) -> bytes:
+    """The log of a container. Raises ``StatusError`` 400 if it has none."""
+    lines = lines_of(pod, container, parameters.previous)
+    if parameters.since is not None:
+        lines = [line for line in lines if line[0] >= parameters.since]
+    if parameters.tail is not None:
+        lines = lines[max(0, len(lines) - parameters.tail) :]
+    text = "".join(f"{_stamp(at)} {line}\n" if parameters.stamped else f"{line}\n" for at, line in lines).encode()
+    return text if parameters.limit is None else text[: parameters.limit]
 
 
 def _stamp(at: float) -> str:

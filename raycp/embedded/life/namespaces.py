@@ -13,6 +13,8 @@ from raycp.embedded.registry import Registry, ServedResource
 from raycp.embedded.store import ObjectStore, StoreChange, StoredObject
 
 FINALIZER = "kubernetes"
+MESSAGES = 10
+"""refusals that a condition quotes"""
 
 
 class NamespaceController:
@@ -76,9 +78,11 @@ class NamespaceController:
         pods = [resource for resource in namespaced if resource.info.name == "pods"]
         # Pods first: what they need and what guards them is there until they are gone (KEP-5080).
         for resources in (pods, [resource for resource in namespaced if resource not in pods]):
-            left, finalizers = await self._emptied(name, resources)
+            left, finalizers, refused = await self._emptied(name, resources)
             if left:
-                await self._report(name, left, finalizers)
+                await self._report(name, left, finalizers, refused)
+                if refused:
+                    raise refused[0]  # it is tried again, less and less often
                 return None  # the last deletion requeues the namespace
         namespace = self._tables.read("namespaces", "", name)
         if namespace is not None:
@@ -86,18 +90,25 @@ class NamespaceController:
             await self.api.update("namespaces", namespace, subresource="finalize")
         return None
 
-    async def _emptied(self, name: str, resources: Iterable[ServedResource]) -> tuple[dict[str, int], dict[str, int]]:
-        """Delete all objects of these kinds: how many of each kind, and with each finalizer, remain."""
+    async def _emptied(
+        self, name: str, resources: Iterable[ServedResource]
+    ) -> tuple[dict[str, int], dict[str, int], list[StatusError]]:
+        """Delete all objects of these kinds: how many of each kind, and with each finalizer, remain, and what could not be deleted.
+        One that is refused keeps no other."""
         left: dict[str, int] = {}
         finalizers: dict[str, int] = {}
+        refused: list[StatusError] = []
         for resource in resources:
             for record in resource.table.records(name):
-                await self._delete(resource, record)
+                try:
+                    await self._delete(resource, record)
+                except StatusError as error:
+                    refused.append(error)
             for record in resource.table.records(name):
                 left[resource.info.name] = left.get(resource.info.name, 0) + 1
                 for finalizer in decode_meta(record.raw).metadata.finalizers or ():
                     finalizers[finalizer] = finalizers.get(finalizer, 0) + 1
-        return left, finalizers
+        return left, finalizers, refused
 
     async def _delete(self, resource: ServedResource, record: StoredObject) -> None:
         meta = decode_meta(record.raw).metadata
@@ -109,7 +120,7 @@ class NamespaceController:
             if error.code not in (404, 409):
                 raise
 
-    async def _report(self, name: str, left: dict[str, int], finalizers: dict[str, int]) -> None:
+    async def _report(self, name: str, left: dict[str, int], finalizers: dict[str, int], refused: list[StatusError]) -> None:
         """Write the conditions that explain why a namespace is still terminating."""
         namespace = self._tables.read("namespaces", "", name)
         if namespace is None:
@@ -131,10 +142,14 @@ class NamespaceController:
                 "All legacy kube types successfully parsed",
             ),
             (
-                "NamespaceDeletionContentFailure",
-                "False",
-                "ContentDeleted",
-                "All content successfully deleted, may be waiting on finalization",
+                ("NamespaceDeletionContentFailure", "True", "ContentDeletionFailed", _refusals(refused))
+                if refused
+                else (
+                    "NamespaceDeletionContentFailure",
+                    "False",
+                    "ContentDeleted",
+                    "All content successfully deleted, may be waiting on finalization",
+                )
             ),
             (
                 "NamespaceContentRemaining",
@@ -162,6 +177,12 @@ class NamespaceController:
         if conditions != status.get("conditions"):
             status["conditions"] = conditions
             await self.api.update("namespaces", namespace, subresource="status")
+
+
+def _refusals(refused: list[StatusError]) -> str:
+    """As ``makeDeleteContentCondition`` of the namespace controller, of a few."""
+    told = ", ".join(sorted({error.message for error in refused})[:MESSAGES])
+    return f"Failed to delete all resource types, {len(refused)} remaining: {told}"
 
 
 def _remaining(finalizers: dict[str, int]) -> str:

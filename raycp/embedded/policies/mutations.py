@@ -6,6 +6,7 @@ from typing import Any
 from raycp.embedded.access import Access
 from raycp.embedded.auth import User
 from raycp.embedded.errors import StatusError, forbidden
+from raycp.embedded.fixed_fields import keep_fixed
 from raycp.embedded.managed.apply import check_typed, merge
 from raycp.embedded.patches import json_patch
 from raycp.embedded.pipeline import Draft
@@ -68,6 +69,8 @@ class MutatingPolicy:
 
     @staticmethod
     def _patched(obj: Object, made: Any, resource: ServedResource) -> Object:
+        if not all(isinstance(one, dict) for one in made):
+            raise EvaluationError("JSON Patch: an element is no JSONPatch")
         patch = [dict(one) for one in made]
         for one in patch:
             value = one.get("value")
@@ -176,7 +179,7 @@ class MutatingPolicies:
         denied = [(policy, binding, why) for policy, binding, why in errors if policy.fails]
         if denied:
             raise _refused(draft, denied)
-        return draft if obj is draft.obj else draft._replace(obj=obj)
+        return draft if obj is draft.obj else draft._replace(obj=keep_fixed(draft, obj))
 
     def _request(self, draft: Draft, obj: Object, user: User) -> AdmissionRequest:
         operation = "CREATE" if draft.old is None else "UPDATE"

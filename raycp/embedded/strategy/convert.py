@@ -80,7 +80,7 @@ def _compile(shape: Shape) -> Converter:
         return _map(shape)
     if shape.kind == shapes.LIST:
         return _list(shape)
-    return _SCALARS[shape.kind]
+    return _ALTERNATIVES.get(shape.name) or _SCALARS[shape.kind]
 
 
 def zero(shape: Shape) -> Any:
@@ -302,6 +302,23 @@ def _any(value: Any, seen: DecodeStats, known: Any = None) -> Any:
     return value
 
 
+def _schema_or(other: str, wanted: str) -> Converter:
+    """Of a schema within a schema, in whose place a ``bool``, a list of ``schemas`` or one of ``strings`` may stand. Their own
+    decoders in Go drop unknown fields without a word."""
+
+    def convert(value: Any, seen: DecodeStats, known: Any = None) -> Any:
+        if type(value) is dict:
+            return converter(shapes.schema_props())(value, seen, known)
+        if type(value) is bool and other == "bool":
+            return value
+        if type(value) is list and other != "bool":
+            inner = _string if other == "strings" else converter(shapes.schema_props())
+            return [inner(one, seen) for one in value]
+        raise Mismatch(wanted)
+
+    return convert
+
+
 def count_keys(value: Any) -> int:
     """The number of keys of all objects in a value."""
     if type(value) is dict:
@@ -324,6 +341,12 @@ _SCALARS: dict[str, Converter] = {
     shapes.QUANTITY: _quantity,
     shapes.INTSTR: _intstr,
     shapes.ANY: _any,
+}
+
+_ALTERNATIVES: dict[str, Converter] = {
+    "JSONSchemaPropsOrBool": _schema_or("bool", "boolean or JSON schema expected"),
+    "JSONSchemaPropsOrArray": _schema_or("schemas", "JSON schema or array of them expected"),
+    "JSONSchemaPropsOrStringArray": _schema_or("strings", "JSON schema or array of strings expected"),
 }
 
 

@@ -153,6 +153,22 @@ def unix_time(text: str) -> float:
     return moment.timestamp() + float(f"0.{found[7] or 0}")
 
 
+_INTEGER = re.compile("[+-]?[0-9]+")
+_DIGITS = 100
+"""No number has more, even with leading zeros: Python refuses to parse 4300, and takes long for fewer."""
+
+
+def parse_integer(text: str, *, signed: bool = True) -> int:
+    """A number of 64 bits, as ``strconv.ParseInt`` and ``ParseUint`` read it. Raises ``Malformed``."""
+    why, what = "invalid syntax", "ParseInt" if signed else "ParseUint"
+    if _INTEGER.fullmatch(text) and (signed or text[0] not in "+-"):
+        value = int(text) if len(text) <= _DIGITS else 1 << 64
+        if (-(1 << 63) <= value < 1 << 63) if signed else value < 1 << 64:
+            return value
+        why = "value out of range"
+    raise Malformed(f'strconv.{what}: parsing "{text}": {why}')
+
+
 def canonical_base64(text: str) -> str:
     """Standard base64, as ``[]byte`` decodes it: line breaks are dropped. Raises ``Malformed``."""
     try:
@@ -163,6 +179,8 @@ def canonical_base64(text: str) -> str:
         raise Malformed("illegal base64 data") from error
 
 
+LONGEST = 2**63 / 1e9
+"""seconds that no Go duration reaches: it counts nanoseconds in 64 bits"""
 _DURATION = re.compile(r"[+-]?(?:(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h))+|[+-]?0")
 _NUMBER = re.compile(r"[+-]?(\d+(?:\.\d*)?|\.\d+)")
 _PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
@@ -176,4 +194,6 @@ def parse_duration(text: str) -> float:
     if _DURATION.fullmatch(text) is None:
         raise Malformed(f'time: invalid duration "{text}"')
     seconds = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
+    if seconds >= LONGEST:
+        raise Malformed(f'time: invalid duration "{text}"')
     return -seconds if text.startswith("-") else seconds

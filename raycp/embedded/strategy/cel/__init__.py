@@ -60,6 +60,9 @@ def _evaluate(program: Program, cost: float, variables: Mapping[str, Any]) -> An
         return program({**variables, METER: meter})
     except RecursionError:
         raise CelError("expression recursion limit exceeded") from None
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        # of a function that was given a dynamic value of a type that it does not take
+        raise CelError(f"no such overload: {error}") from None
     finally:
         left.units -= meter.spent
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from raycp.embedded.strategy.cel.functions import FUNCTIONS, METHODS, PRICES
-from raycp.embedded.strategy.cel.operators import BINARY, CelError, Optional, no_overload, subtract, truth
+from raycp.embedded.strategy.cel.operators import BINARY, CelError, Duration, Optional, Uint, has_key, no_overload, subtract, truth
 from raycp.embedded.strategy.cel.parser import CelNode, dotted
 from raycp.embedded.strategy.cel.patches import TypedObject
 from raycp.embedded.strategy.cel.sequences import sort_by
@@ -114,6 +114,8 @@ def _given(value: Any) -> bool:
 
 
 def _negative(value: Any) -> Any:
+    if type(value) not in (int, float, Duration):
+        raise no_overload(value)
     return subtract(type(value)(0), value)
 
 
@@ -156,7 +158,7 @@ def _access(node: CelNode, known: frozenset[str]) -> Program:
             value = of(scope)
             if isinstance(value, Optional):
                 inner = value.value
-                return Optional(True, inner[name]) if value.there and name in inner else Optional(False)
+                return Optional(True, inner[name]) if isinstance(inner, dict) and name in inner else Optional(False)
             if optional:
                 return Optional(True, value[name]) if isinstance(value, dict) and name in value else Optional(False)
             if isinstance(value, dict) and name in value:
@@ -174,9 +176,12 @@ def _access(node: CelNode, known: frozenset[str]) -> Program:
             if not value.there:
                 return value
             value, optional = value.value, True
-        there = (isinstance(value, dict) and isinstance(at, str) and at in value) or (
-            isinstance(value, list) and type(at) is int and 0 <= at < len(value)
-        )
+        if isinstance(value, list):
+            if type(at) in (Uint, float) and at == int(at):
+                at = int(at)
+            there = type(at) is int and 0 <= at < len(value)
+        else:
+            there = isinstance(value, dict) and has_key(value, at)
         if optional:
             return Optional(True, value[at]) if there else Optional(False)
         if not there:

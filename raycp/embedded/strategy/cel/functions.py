@@ -5,6 +5,7 @@ is in ``PRICES``, and spent before the call.
 """
 
 import itertools
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -22,15 +23,18 @@ from raycp.embedded.strategy.cel.operators import (
     add,
     compare,
     equal,
+    moment,
     no_overload,
 )
-from raycp.embedded.strategy.cel.sequences import SEQUENCE_FUNCTIONS, SEQUENCE_METHODS, as_list, shown
+from raycp.embedded.strategy.cel.sequences import SEQUENCE_FUNCTIONS, SEQUENCE_METHODS, as_list, quote, shown
+from raycp.embedded.strategy.cel.texts import TEXT_METHODS, index_of, last_index_of, text_of
 from raycp.embedded.strategy.cel.times import TIME_METHODS
 from raycp.embedded.strategy.cel.versions import VERSION_FUNCTIONS, VERSION_METHODS, NamedFormat, Semver
 from raycp.embedded.strategy.patterns import MatchTooCostly, Pattern, PatternRefused
-from raycp.embedded.strategy.scalars import Malformed, Quantity, parse_duration, unix_time
+from raycp.embedded.strategy.scalars import Malformed, Quantity, parse_duration, parse_integer, unix_time
 
 T = TypeVar("T")
+_FLOAT = re.compile(r"[+-]?(?:(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|inf(?:inity)?|nan)", re.IGNORECASE)
 
 
 def _size(value: Any) -> int:
@@ -39,14 +43,19 @@ def _size(value: Any) -> int:
     raise no_overload(value)
 
 
+def _whole(value: str | float, *, signed: bool) -> int:
+    """The number in a string, or a number without its fraction."""
+    try:
+        return parse_integer(value, signed=signed) if isinstance(value, str) else int(value)
+    except (ValueError, OverflowError) as error:
+        raise CelError(str(error)) from None
+
+
 def _to_int(value: Any) -> int:
     if isinstance(value, Duration):
         return round(float(value) * 1e9)
     if isinstance(value, (str, float, int)) and not isinstance(value, bool):
-        try:
-            found = int(value)
-        except (ValueError, OverflowError) as error:
-            raise CelError(str(error)) from None
+        found = _whole(value, signed=True)
         if not -(2**63) <= found < 2**63:
             raise CelError("integer overflow")
         return found
@@ -57,10 +66,7 @@ def _to_uint(value: Any) -> Uint:
     if isinstance(value, (Duration, Timestamp)):
         raise no_overload(value)
     if isinstance(value, (str, float, int)) and not isinstance(value, bool):
-        try:
-            found = int(value)
-        except (ValueError, OverflowError) as error:
-            raise CelError(str(error)) from None
+        found = _whole(value, signed=False)
         if not 0 <= found < 2**64:
             raise CelError("unsigned integer overflow")
         return Uint(found)
@@ -69,23 +75,21 @@ def _to_uint(value: Any) -> Uint:
 
 def _to_double(value: Any) -> float:
     if isinstance(value, (str, float, int)) and not isinstance(value, bool):
-        try:
-            return float(value)
-        except ValueError as error:
-            raise CelError(str(error)) from None
+        if isinstance(value, str) and _FLOAT.fullmatch(value) is None:
+            raise CelError(f"strconv.ParseFloat: parsing {quote(value)}: invalid syntax")
+        return float(value)
     raise no_overload(value)
 
 
 def _to_string(value: Any) -> str:
-    if isinstance(value, (str, bytes, bool, int, float, Ip, Cidr)):
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            raise CelError("invalid UTF-8 in bytes, cannot convert to string") from None
+    if isinstance(value, (str, bool, int, float, Ip, Cidr)):
         return shown(value)
     raise no_overload(value)
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise no_overload(value)
-    return value
 
 
 def _matches(value: Any, pattern: Any) -> bool:
@@ -103,7 +107,7 @@ def _find_all(value: Any, pattern: Any, limit: int = -1) -> list[str]:
 
 def _found(value: Any, pattern: Any, ask: Callable[[Pattern, str], T]) -> T:
     try:
-        return ask(Pattern(_text(pattern)), _text(value))
+        return ask(Pattern(text_of(pattern)), text_of(value))
     except PatternRefused as error:
         raise CelError(f"error parsing regexp: {error}") from None
     except MatchTooCostly:
@@ -114,9 +118,9 @@ def _timestamp(value: Any) -> Timestamp:
     if isinstance(value, Timestamp):
         return value
     if type(value) is int:
-        return Timestamp(value)
+        return moment(value)
     try:
-        return Timestamp(unix_time(_text(value)))
+        return Timestamp(unix_time(text_of(value)))
     except Malformed as error:
         raise CelError(str(error)) from None
 
@@ -125,7 +129,7 @@ def _duration(value: Any) -> Duration:
     if isinstance(value, Duration):
         return value
     try:
-        return Duration(parse_duration(_text(value)))
+        return Duration(parse_duration(text_of(value)))
     except Malformed as error:
         raise CelError(str(error)) from None
 
@@ -159,9 +163,9 @@ def _type(value: Any) -> str:
 def _bool(value: Any) -> bool:
     if isinstance(value, bool):
         return value
-    found = {"true": True, "True": True, "TRUE": True, "t": True, "1": True}
-    found |= {"false": False, "False": False, "FALSE": False, "f": False, "0": False}
-    if _text(value) not in found:
+    found = dict.fromkeys(("true", "True", "TRUE", "t", "T", "1"), True)
+    found |= dict.fromkeys(("false", "False", "FALSE", "f", "F", "0"), False)
+    if text_of(value) not in found:
         raise CelError(f"type conversion error from 'string' to 'bool': {value}")
     return found[value]
 
@@ -198,19 +202,13 @@ def _extreme(meter: Meter, items: Any, sign: int) -> Any:
 def _index_of(meter: Meter, value: Any, wanted: Any, start: int = 0) -> int:
     if isinstance(value, list):
         return next((i for i, one in enumerate(value) if equal(one, wanted, meter)), -1)
-    return _text(value).find(_text(wanted), start)
+    return index_of(value, wanted, start)
 
 
 def _last_index_of(meter: Meter, value: Any, wanted: Any, start: int | None = None) -> int:
     if isinstance(value, list):
         return next((i for i in range(len(value) - 1, -1, -1) if equal(value[i], wanted, meter)), -1)
-    return _text(value).rfind(_text(wanted), 0, None if start is None else start + len(wanted))
-
-
-def _char_at(text: Any, index: Any) -> str:
-    if not 0 <= index <= len(_text(text)):
-        raise CelError(f"index out of range: {index}")
-    return str(text[index : index + 1])
+    return last_index_of(value, wanted, start)
 
 
 def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -225,12 +223,12 @@ FUNCTIONS: dict[str, tuple[tuple[int, ...], Callable[..., Any]]] = {
     "double": ((1,), _plain(_to_double)),
     "string": ((1,), _plain(_to_string)),
     "bool": ((1,), _plain(_bool)),
-    "bytes": ((1,), _plain(lambda v: v if isinstance(v, bytes) else _text(v).encode())),
+    "bytes": ((1,), _plain(lambda v: v if isinstance(v, bytes) else text_of(v).encode())),
     "matches": ((2,), _plain(_matches)),
     "optional.of": ((1,), _plain(lambda v: Optional(True, v))),
     "optional.ofNonZeroValue": ((1,), _plain(lambda v: Optional(bool(v), v if v else None))),
     "optional.none": ((0,), _plain(lambda: Optional(False))),
-    "jsonpatch.escapeKey": ((1,), _plain(lambda v: _text(v).replace("~", "~0").replace("/", "~1"))),
+    "jsonpatch.escapeKey": ((1,), _plain(lambda v: text_of(v).replace("~", "~0").replace("/", "~1"))),
     "type": ((1,), _plain(_type)),
     "dyn": ((1,), _plain(lambda v: v)),
     "timestamp": ((1,), _plain(_timestamp)),
@@ -240,18 +238,9 @@ FUNCTIONS: dict[str, tuple[tuple[int, ...], Callable[..., Any]]] = {
 }
 METHODS: dict[str, tuple[tuple[int, ...], Callable[..., Any]]] = {
     "size": ((0,), _plain(_size)),
-    "startsWith": ((1,), _plain(lambda s, p: _text(s).startswith(_text(p)))),
-    "endsWith": ((1,), _plain(lambda s, p: _text(s).endswith(_text(p)))),
-    "contains": ((1,), _plain(lambda s, p: _text(p) in _text(s))),
+    **{name: (counts, _plain(one)) for name, (counts, one) in TEXT_METHODS.items()},
     "matches": ((1,), _plain(_matches)),
-    "lowerAscii": ((0,), _plain(lambda s: _text(s).lower())),
-    "upperAscii": ((0,), _plain(lambda s: _text(s).upper())),
-    "trim": ((0,), _plain(lambda s: _text(s).strip())),
-    "split": ((1, 2), _plain(lambda s, p, n=-1: _text(s).split(p, n - 1 if n > 0 else -1) if p else list(_text(s)))),
-    "join": ((0, 1), _plain(lambda s, p="": _text(p).join(as_list(s)))),
-    "replace": ((2, 3), _plain(lambda s, a, b, n=-1: _text(s).replace(a, b, n))),
-    "substring": ((1, 2), _plain(lambda s, a, b=None: _text(s)[a:b])),
-    "charAt": ((1,), _plain(_char_at)),
+    "join": ((0, 1), _plain(lambda s, p="": text_of(p).join(as_list(s)))),
     "indexOf": ((1, 2), _index_of),
     "lastIndexOf": ((1, 2), _last_index_of),
     "find": ((1,), _plain(_find)),

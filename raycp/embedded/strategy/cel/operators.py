@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from raycp.embedded.strategy.scalars import Quantity
+from raycp.embedded.strategy.scalars import LONGEST, Quantity
 
 
 class CelError(Exception):
@@ -38,6 +38,9 @@ class Meter:
 
 BYTE = 0.1
 """units for each character that is read or written (cel-go's ``StringTraversalCostFactor``)"""
+
+
+_YEAR_1, _YEAR_10000 = -62_135_596_800, 253_402_300_800
 
 
 class Uint(int):
@@ -100,11 +103,26 @@ def compare(a: Any, b: Any, meter: Meter) -> int:
     return int(a > b) - int(a < b)
 
 
+def moment(seconds: float) -> Timestamp:
+    """A time from the year 1 to 9999. Raises ``CelError`` for another one."""
+    if not _YEAR_1 <= seconds < _YEAR_10000:
+        raise CelError("timestamp overflow")
+    return Timestamp(seconds)
+
+
+def span(seconds: float) -> Duration:
+    """A duration of less than 2^63 nanoseconds. Raises ``CelError`` for a longer one."""
+    if abs(seconds) >= LONGEST:
+        raise CelError("duration overflow")
+    return Duration(seconds)
+
+
 def add(a: Any, b: Any, meter: Meter) -> Any:
-    if isinstance(a, (Timestamp, Duration)) or isinstance(b, (Timestamp, Duration)):
-        if isinstance(a, Timestamp) or isinstance(b, Timestamp):
-            return Timestamp(float(a) + float(b))
-        return Duration(float(a) + float(b))
+    if isinstance(a, (Timestamp, Duration)) and isinstance(b, (Timestamp, Duration)):
+        if isinstance(a, Timestamp) and isinstance(b, Timestamp):
+            raise no_overload(a, b)
+        is_moment = isinstance(a, Timestamp) or isinstance(b, Timestamp)
+        return moment(float(a) + float(b)) if is_moment else span(float(a) + float(b))
     if _number(a) and _number(b) and type(a) is type(b):
         return _in_range(a + b, type(a))
     if type(a) is type(b) and isinstance(a, (str, list, bytes)):
@@ -114,10 +132,10 @@ def add(a: Any, b: Any, meter: Meter) -> Any:
 
 
 def subtract(a: Any, b: Any) -> Any:
-    if isinstance(a, Timestamp):
-        return Duration(float(a) - float(b)) if isinstance(b, Timestamp) else Timestamp(float(a) - float(b))
+    if isinstance(a, Timestamp) and isinstance(b, (Timestamp, Duration)):
+        return span(float(a) - float(b)) if isinstance(b, Timestamp) else moment(float(a) - float(b))
     if isinstance(a, Duration) and isinstance(b, Duration):
-        return Duration(float(a) - float(b))
+        return span(float(a) - float(b))
     if _number(a) and _number(b) and type(a) is type(b):
         return _in_range(a - b, type(a))
     raise no_overload(a, b)
@@ -146,7 +164,7 @@ def _divide(a: Any, b: Any) -> Any:
         return a / b if b else math.copysign(math.inf, a) if a else math.nan
     if b == 0:
         raise CelError("division by zero")
-    return type(a)(abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1))
+    return _in_range(abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1), type(a))
 
 
 def _modulo(a: Any, b: Any) -> Any:
@@ -157,9 +175,18 @@ def _modulo(a: Any, b: Any) -> Any:
     return type(a)(abs(a) % abs(b) * (-1 if a < 0 else 1))
 
 
+def has_key(of: dict[Any, Any], key: Any) -> bool:
+    """Whether a map has the key. Numbers are compared across types; in Python, booleans would be numbers."""
+    if isinstance(key, str):
+        return key in of
+    if not isinstance(key, (int, float)):
+        raise no_overload(key)
+    return any(isinstance(one, bool) is isinstance(key, bool) and one == key for one in of)
+
+
 def _within(a: Any, b: Any, meter: Meter) -> bool:
     if isinstance(b, dict):
-        return isinstance(a, str) and a in b
+        return has_key(b, a)
     if isinstance(b, list):
         meter.spend(len(b))
         return any(equal(a, one, meter) for one in b)

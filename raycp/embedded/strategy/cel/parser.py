@@ -9,6 +9,7 @@ element of a list, or of a value of a map or a struct, ``("maybe", value)``: it 
 A call of a namespaced function as ``sets.contains`` is a "call" of that name.
 """
 
+import math
 import re
 from typing import Any
 
@@ -49,6 +50,8 @@ _ESCAPES = {
 _RESERVED = frozenset({"if", "for", "while", "import", "let", "loop", "package", "namespace", "return", "var", "void"})
 MAX_EXPRESSION = 100_000
 """characters of an expression, as cel-go's parser takes"""
+_DIGITS = 100
+"""No integer literal has more, even with leading zeros; Python refuses to parse 4300."""
 MACROS = {
     "all": ((1, 1), (2, 1)),
     "exists": ((1, 1), (2, 1)),
@@ -100,7 +103,23 @@ def _tokens(text: str) -> list[tuple[str, str, int]]:
     return found
 
 
+_ESCAPE = re.compile(
+    r"\\(x[0-9a-fA-F]{2}|X[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|[0-3][0-7]{2}|.)", flags=re.DOTALL
+)
 _SIMPLE = {"n": "\n", "r": "\r", "t": "\t", "a": "\a", "b": "\b", "f": "\f", "v": "\v"}
+
+
+def _whole(text: str, is_hex: bool, negative: bool, at: int) -> int:
+    """An integer literal, without its sign. Raises ``CelSyntaxError`` if it has more than 64 bits."""
+    digits, unsigned = text.rstrip("uU"), text[-1] in "uU"
+    value = int(digits, 16 if is_hex else 10) if len(digits) <= _DIGITS else 1 << 64
+    if unsigned:
+        if value >= 1 << 64:
+            raise CelSyntaxError("invalid uint literal", at)
+        return Uint(value)
+    if value >= 1 << 63 and not (negative and value == 1 << 63):
+        raise CelSyntaxError("invalid int literal", at)
+    return value
 
 
 def _string(text: str) -> Any:
@@ -109,20 +128,32 @@ def _string(text: str) -> Any:
     flags = prefix[0].lower()
     body = text[prefix.end() :]
     body = body[3:-3] if body[:3] in ('"""', "'''") else body[1:-1]
-    if "r" not in flags:
-        body = re.sub(
-            r"\\(x[0-9a-fA-F]{2}|X[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|[0-3][0-7]{2}|.)",
-            lambda m: _escape(m[1]),
-            body,
-            flags=re.DOTALL,
-        )
-    return body.encode() if "b" in flags else body
+    if "b" in flags:
+        return _bytes(body) if "r" not in flags else body.encode()
+    return body if "r" in flags else _ESCAPE.sub(lambda m: _escape(m[1]), body)
+
+
+def _bytes(body: str) -> bytes:
+    made, at = b"", 0
+    for found in _ESCAPE.finditer(body):
+        one = found[1]
+        octet = len(one) > 1 and one[0] not in "uU"  # in bytes, these are bytes and no characters
+        made += body[at : found.start()].encode() + (bytes([_code(one)]) if octet else _escape(one).encode())
+        at = found.end()
+    return made + body[at:].encode()
 
 
 def _escape(text: str) -> str:
     if len(text) > 1:
-        return chr(int(text, 8)) if text[0].isdigit() else chr(int(text[1:], 16))
+        code = _code(text)
+        if code > 0x10FFFF or 0xD800 <= code < 0xE000:
+            raise ValueError("invalid unicode code point")
+        return chr(code)
     return _SIMPLE.get(text, text)
+
+
+def _code(text: str) -> int:
+    return int(text, 8) if text[0].isdigit() else int(text[1:], 16)
 
 
 class _Parser:
@@ -191,14 +222,15 @@ class _Parser:
         if self.take("!"):
             return CelNode.of(at, "not", self.unary())
         if self.take("-"):
-            inner = self.unary()
+            number = self.at < len(self.tokens) and self.tokens[self.at][0] in ("int", "hex")
+            inner = self.member(negative=True) if number else self.unary()
             if inner[0] == "lit" and type(inner[1]) in (int, float):
                 return CelNode.of(at, "lit", -inner[1])
             return CelNode.of(at, "neg", inner)
         return self.member()
 
-    def member(self) -> CelNode:
-        node = self.primary()
+    def member(self, negative: bool = False) -> CelNode:
+        node = self.primary(negative)
         while True:
             at = self.place()
             if self.take("."):
@@ -243,7 +275,7 @@ class _Parser:
             return CelNode.of(at, "call", f"{of[1]}.{name}", arguments)
         return CelNode.of(at, "method", of, name, arguments)
 
-    def primary(self) -> CelNode:
+    def primary(self, negative: bool = False) -> CelNode:
         if self.at >= len(self.tokens):
             raise self.fail("mismatched input")
         kind, text, at = self.tokens[self.at]
@@ -251,12 +283,17 @@ class _Parser:
             raise self.fail("extraneous input")
         self.at += 1
         if kind in ("int", "hex"):
-            value = int(text.rstrip("uU"), 16 if kind == "hex" else 10)
-            return CelNode.of(at, "lit", Uint(value) if text[-1] in "uU" else value)
+            return CelNode.of(at, "lit", _whole(text, kind == "hex", negative, at))
         if kind == "double":
-            return CelNode.of(at, "lit", float(text))
+            number = float(text)
+            if math.isinf(number):
+                raise CelSyntaxError("invalid double literal", at)
+            return CelNode.of(at, "lit", number)
         if kind == "string":
-            return CelNode.of(at, "lit", _string(text))
+            try:
+                return CelNode.of(at, "lit", _string(text))
+            except ValueError as error:
+                raise CelSyntaxError(str(error), at) from None
         if kind == "id":
             return self.name(text, at)
         if text == "(":

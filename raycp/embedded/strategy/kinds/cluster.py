@@ -5,6 +5,7 @@ from raycp.embedded.strategy import names
 from raycp.embedded.strategy.causes import Errors, duplicate, forbidden, immutable, not_supported, required, wrong
 from raycp.embedded.strategy.kinds.placement_validation import label_selector
 from raycp.embedded.strategy.kinds.policies import ExpressionChecks
+from raycp.embedded.strategy.kinds.shares import share
 from raycp.embedded.strategy.metadata import check_labels
 from raycp.embedded.strategy.rules import Object, register
 
@@ -285,12 +286,7 @@ def _budget(obj: Object, errors: Errors) -> None:
     if spec.get("minAvailable") is not None and spec.get("maxUnavailable") is not None:
         errors.append(wrong("spec", spec, "minAvailable and maxUnavailable cannot be both set"))
     for key in ("minAvailable", "maxUnavailable"):
-        value = spec.get(key)
-        if isinstance(value, int) and value < 0:
-            errors.append(wrong(f"spec.{key}", value, "must be greater than or equal to 0"))
-        elif isinstance(value, str) and not (value.endswith("%") and value[:-1].isdigit()):
-            text = "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%')"
-            errors.append(wrong(f"spec.{key}", value, text))
+        share(spec.get(key), f"spec.{key}", errors, of_all=True)
     if spec.get("selector"):
         label_selector(spec["selector"], "spec.selector", errors)
 

@@ -7,6 +7,7 @@ from raycp.embedded.strategy.causes import Errors, forbidden, immutable, not_sup
 from raycp.embedded.strategy.kinds import pod_defaults
 from raycp.embedded.strategy.kinds.placement_validation import label_selector
 from raycp.embedded.strategy.kinds.pod_validation import template
+from raycp.embedded.strategy.kinds.shares import share
 from raycp.embedded.strategy.rules import Object, register
 
 _NOT_NEGATIVE = "must be greater than or equal to 0"
@@ -175,12 +176,7 @@ def _deployment(obj: Object, errors: Errors) -> None:
 
 def _rolling(rolling: Object, field: str, errors: Errors) -> None:
     for key in ("maxUnavailable", "maxSurge"):
-        value = rolling.get(key)
-        if isinstance(value, int):
-            not_negative(value, f"{field}.{key}", errors)
-        elif isinstance(value, str) and not (value.endswith("%") and value[:-1].isdigit()):
-            text = "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%')"
-            errors.append(wrong(f"{field}.{key}", value, text))
+        share(rolling.get(key), f"{field}.{key}", errors, of_all=key == "maxUnavailable")
     if rolling.get("maxUnavailable") in (0, "0%") and rolling.get("maxSurge") in (0, "0%"):
         text = "may not be 0 when `maxSurge` is 0"
         errors.append(wrong(f"{field}.maxUnavailable", rolling["maxUnavailable"], text))
