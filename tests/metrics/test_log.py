@@ -16,6 +16,7 @@ from raycp.base.keys import RequestKey
 from raycp.base.plaintext import is_harmless
 from raycp.base.tasks import Task, change_of
 from raycp.metrics.log import JsonFormatter, TextFormatter, bind, setup_logging
+from raycp.metrics.recorder.scrubber import scrub
 from raycp.metrics.redaction import REDACTED, redact
 
 JWT = "eyJhbGciOiJSUzI1NiIsImtpZCI6IiJ9.eyJpc3MiOiJrdWJlcm5ldGVzIn0.c2lnbmF0dXJl"
@@ -72,6 +73,46 @@ def test_redaction_of_private_keys_spares_harmless_words() -> None:
         "secretName": "db",
         "tier": "high",
     }
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "DB_PASSWORD=hunter22",
+        "MYSQL_ROOT_PASSWORD: hunter22",
+        "dbPassword='hunter22'",
+        "Server=db;Uid=ann;Pwd=hunter22;",
+        "client_secret=hunter22",
+        "sessionToken: hunter22",
+        "AWS_SECRET_ACCESS_KEY=hunter22",
+        "access-key=hunter22",
+        "Authorization: hunter22",
+        "Cookie: a=b; sid=hunter22",
+        '{"password": "a, b; hunter22"}',
+        r'{\"password\":\"hunter22\"}',
+        "redis://:hunter22@db:6379/0",
+        "postgres://ann:p@hunter22@db/x",
+        "https://hunter22@github.com/x",
+    ],
+)
+def test_a_secret_is_told_by_any_name_that_ends_in_a_word_for_it(text: str) -> None:
+    assert "hunter22" not in redact(f"could not connect: {text}")
+    assert "hunter22" not in scrub(f"could not connect: {text}")
+
+
+def test_a_field_is_a_secret_by_any_name_that_ends_in_a_word_for_it() -> None:
+    names = ("dbPassword", "clientSecret", "access_key", "sessionToken", "pwd", "client-key-data", "proxyAuthorization")
+    assert set(redact(dict.fromkeys(names, "hunter22")).values()) == {REDACTED}
+
+
+def test_what_a_quoted_secret_leaves_open_ends_with_its_line() -> None:
+    assert redact("bad token: 'hunter22\n  File \"x.py\", line 1") == f"bad token: '{REDACTED}\n  File \"x.py\", line 1"
+
+
+@pytest.mark.parametrize("part", ["a", "deadbeef0", "eyJ-", "eyJ12345678.", "password", "token=", "token='", "://a", "cookie: ", "-----BEGIN "])
+def test_a_long_line_is_redacted_in_time_that_grows_with_its_length(part: str) -> None:
+    """A pattern that begins anew at each character would take minutes, and the test's deadline is the proof."""
+    redact(part * (300_000 // len(part)))
 
 
 def test_an_unknown_log_level_is_refused() -> None:

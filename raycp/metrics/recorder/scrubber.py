@@ -27,13 +27,14 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _BRACES = re.compile(r"\{.*", re.S)
 _BYTES = re.compile(r"""\bb(?:'(?:[^'\\]|\\.)*(?:'|$)|"(?:[^"\\]|\\.)*(?:"|$))""")
 _INVALID = re.compile(r"""(?i)(invalid value: *)(?:"(?:[^"\\]|\\.)*(?:"|$)|'(?:[^'\\]|\\.)*(?:'|$)|[^:]*)""")
-_SECRETS = ("secret", "passw", "passphrase", "token", "credential", "authori", "bearer", "basic", "key")
+_SECRETS = ("secret", "passw", "passphrase", "pwd", "token", "credential", "authori", "bearer", "basic", "key", "cookie")
 """A text without any of these, in lower case, speaks of no secret. One by one: an expression takes thirty times as long."""
 _SHAPES = ("eyJ", "://", "-----BEGIN")
 """Of what ``redact`` finds without such a word."""
 _QUOTED = re.compile(r""""(?:[^"\\]|\\.)*(?:"|$)|'(?:[^'\\]|\\.)*(?:'|$)|`[^`]*(?:`|$)""")
 _FOLLOWS = re.compile(
-    r"(?i)\b((?:secret|password|passwd|passphrase|token|credential|key|bearer)s?\b[\s:=]*(?:(?:is|was|of|for|value)\b[\s:=]*)*)"
+    r"(?i)(?<![^\W_])((?:secret|password|passwd|passphrase|token|credential|key|bearer)s?\b[\s:=]*"
+    r"(?:(?:is|was|of|for|value)\b[\s:=]*)*)"
     r"(?=\S*\d)[^\s,;]{4,}"
 )
 _MISSING = re.compile(r"""KeyError: (['"])[A-Za-z_][A-Za-z_./-]{0,62}\1|(?i:keyword)""")
