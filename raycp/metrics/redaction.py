@@ -1,8 +1,8 @@
 """Secrets that are told by their shape, or by the name before them: replaced in whatever is logged or recorded.
 
-A name is one of a secret wherever it ends in such a word: ``DB_PASSWORD``, ``clientSecret``, ``AWS_SECRET_ACCESS_KEY``. Texts are as
-long as their authors make them, and are read in a reconcile's loop: no pattern looks at a character more often than a fixed number
-of times, so none begins with a repetition, and a repetition that begins at many places has a bound.
+A name is one of a secret wherever it ends in such a word: ``DB_PASSWORD``, ``clientSecret``, ``AWS_SECRET_ACCESS_KEY``. Texts are
+as long as their authors make them, and are read in a reconcile's loop: no pattern looks at a character more often than a fixed
+number of times, so none begins with a repetition, and a repetition that begins at many places has a bound.
 """
 
 import re
@@ -29,8 +29,8 @@ _SECRET_TEXT = (
 
 
 def redact(value: Any) -> Any:
-    """``value`` with secrets replaced: by key name in mappings, by pattern (bearer tokens, JWTs, private keys, what stands before the
-    host of a URL, ``token=...``) in text."""
+    """``value`` with secrets replaced: by key name in mappings, by pattern (bearer tokens, JWTs, private keys, what stands before
+    the host of a URL, ``token=...``) in text."""
     if isinstance(value, str):
         for pattern, replacement in _SECRET_TEXT:
             value = pattern.sub(replacement, value)
