@@ -88,6 +88,25 @@ def test_an_error_is_told_once_and_then_counted() -> None:
     ]
 
 
+def test_an_error_that_passed_and_comes_back_is_told_again_though_it_failed_as_often() -> None:
+    """As one that the controller gives up at once (``Permanent``): it never fails twice."""
+    notices = FailureNotices()
+    gave_up = row(attempts=1, nextTry=None, since=1000.0)
+    assert len(notices.lines([gave_up], 0.0)) == 1
+    assert notices.lines([], 5.0) == []
+    assert notices.lines([gave_up], 2 * AGAIN_EVERY) == [], "the observer was away, and the object fails as it did"
+    for again in ({**gave_up, "since": 2000.0}, row("b", attempts=1, nextTry=None, since=3000.0)):
+        now = again["since"]
+        assert len(notices.lines([again], now)) == 1
+        assert notices.lines([again], now + AGAIN_EVERY) == []
+
+
+def test_who_reads_of_many_objects_learns_that_there_are_more_than_are_listed() -> None:
+    listed = [row(), row("b")]
+    assert FailureNotices().lines(listed, 0.0, 400)[0].endswith(": 2 objects or more")
+    assert FailureNotices().lines(listed, 0.0, 2)[0].endswith(": 2 objects")
+
+
 def test_many_errors_at_once_are_told_in_part_and_the_rest_later() -> None:
     notices = FailureNotices()
     many = [row(frame=f"website.py:{number}") for number in range(AT_ONCE + 5)]
