@@ -213,6 +213,34 @@ async def test_https_with_client_certificates(files: Files) -> None:
     await server.stop()
 
 
+async def test_a_new_authority_and_a_new_certificate_are_met_by_the_next_connection(files: Files) -> None:
+    """Nobody who trusts the new ones alone can come to a request under the old ones."""
+    clock = VirtualClock()
+    server = await serve(SmallView(), spec(tls=files.tls, clients={"ca": files.ca}), clock)
+    before, after = files.authority, Authority()
+
+    async def status_of(name: str, clients: Authority, servers: Authority) -> int:
+        made = ssl.create_default_context(cadata=servers.pem)
+        pair = files.pair(name, clients.client(name))
+        made.load_cert_chain(pair["cert"], pair["key"])
+        async with aiohttp.ClientSession(server.url) as session, session.get("/api/v1/status", ssl=made) as answer:
+            return answer.status
+
+    assert await status_of("ann", before, before) == 200
+    files.authority = after
+    _ = files.tls, files.ca  # written anew
+    assert await status_of("ann", before, before) == 200, "files are looked at now and then"
+    await clock.advance(LOOK_EVERY)
+    assert await status_of("bob", after, after) == 200
+    for clients, servers in ((before, after), (after, before)):
+        with pytest.raises(aiohttp.ClientError):
+            await status_of("ann", clients, servers)
+    files.file("ca.crt", "no certificate")
+    await clock.advance(LOOK_EVERY)
+    assert await status_of("bob", after, after) == 200, "what is unfit changes nothing"
+    await server.stop()
+
+
 async def test_commands_show_the_token_and_know_the_authority(
     files: Files, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
