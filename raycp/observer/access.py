@@ -68,16 +68,13 @@ class ObserverAccess:
     def __init__(self, spec: ObserverSpec, clock: Clock) -> None:
         self._spec = spec
         self._clock = clock
-        self._tokens: dict[Right, bytes] = {}
-        self._times: dict[str, int] = {}
         self._looked = clock.now()
         self.open = spec.tokens is None and spec.clients is None
         """Whether everybody may read."""
         if spec.clients is not None and spec.tls is None:
             raise AccessError("spec.observer.clients needs spec.observer.tls: a client certificate is shown in TLS only")
-        self._newest: ssl.SSLContext | None = None
         self._times = self._changes()  # before they are read: what changes meanwhile is read again
-        self._load()
+        self._tokens, self._newest = self._read()
         self.tls = self._newest
         """The context to listen with; None for HTTP. Each connection changes to the newest as it begins."""
         if self.tls is not None:
@@ -143,11 +140,11 @@ class ObserverAccess:
             return
         self._times = changes
         try:
-            self._load()
+            self._tokens, self._newest = self._read()
         except AccessError as error:
             log.warning("the observer goes on with what it has: %s", error)
 
-    def _load(self) -> None:
+    def _read(self) -> tuple[dict[Right, bytes], ssl.SSLContext | None]:
         spec = self._spec
         tokens: dict[Right, bytes] = {}
         if spec.tokens is not None:
@@ -156,8 +153,7 @@ class ObserverAccess:
                     tokens[right] = _token(path)
             if not tokens:
                 raise AccessError("spec.observer.tokens names no file: set read, write, or both")
-        newest = self._context()
-        self._tokens, self._newest = tokens, newest
+        return tokens, self._context()
 
     def _context(self) -> ssl.SSLContext | None:
         """What the files say now; None for HTTP. A new one each time, since an authority can't be taken out of one."""
