@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from raycp.base.tasks import Done, Outcome
 from raycp.base.text import ERROR_LENGTH, clean, message_of
 from raycp.kube.errors import ApiError, CircuitOpen, Fenced, KubeError, Unreachable
+from raycp.metrics.log import traceback_of
 from raycp.metrics.recorder import scrub_error, scrub_traceback
 from raycp.sdk.controller import Controller
 from raycp.sdk.reconcile_log import ReconcileLog
@@ -116,7 +117,10 @@ def error_class(error: BaseException) -> str:
 
 def user_traceback(error: BaseException) -> str:
     """The traceback without the frames of raycp, asyncio and thread pools around the author's code."""
-    shown = traceback.TracebackException.from_exception(error)
+    try:
+        shown = traceback.TracebackException.from_exception(error)
+    except Exception:  # of an exception class of the author's own
+        return traceback_of(error)
     seen: set[int] = set()
     todo: list[traceback.TracebackException | None] = [shown]
     while todo:

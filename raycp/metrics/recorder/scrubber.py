@@ -22,6 +22,9 @@ from raycp.metrics.redaction import REDACTED, redact
 LONGEST = 500
 """Characters of a text that are kept."""
 
+LONGEST_TRACEBACK = 24_000
+"""Characters of a traceback that are kept: its begin, and its end, which names the error. It must fit into a line of a log."""
+
 _LOOKED_AT = 4000
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _BRACES = re.compile(r"\{.*", re.S)
@@ -70,7 +73,7 @@ def scrub_error(text: str) -> str:
 
 def scrub_traceback(text: str) -> str:
     """A traceback with the messages of its exceptions scrubbed; its frames, and the lines of the author's code, as they are. A
-    message of several lines becomes one."""
+    message of several lines becomes one. At most ``LONGEST_TRACEBACK`` characters of it."""
     kept: list[str] = []
     message: list[str] = []
 
@@ -81,7 +84,7 @@ def scrub_traceback(text: str) -> str:
             kept.extend([""] if not words[-1] else [])
             message.clear()
 
-    for line in redact(text).splitlines():
+    for line in redact(_without_middle(text, 4 * LONGEST_TRACEBACK)).splitlines():
         if _FRAME.match(line) or _HEADING.match(line):
             end_message()
             kept.append(line)
@@ -90,7 +93,18 @@ def scrub_traceback(text: str) -> str:
         else:
             message.append(line)
     end_message()
-    return "\n".join(kept).rstrip()
+    return _without_middle("\n".join(kept).rstrip(), LONGEST_TRACEBACK)
+
+
+def _without_middle(text: str, most: int) -> str:
+    """The begin and the end of ``text``, in whole lines, a fourth of it of the begin."""
+    if len(text) <= most:
+        return text
+    short = "\n".join(line[: 2 * _LOOKED_AT] for line in text.split("\n"))
+    if len(short) <= most:
+        return short
+    begin, end = short[: most // 4].rpartition("\n")[0], short[most // 4 - most :].partition("\n")[2]
+    return f"{begin}\n  ... {len(text) - len(begin) - len(end)} characters are left out ...\n{end}"
 
 
 def _is_code(line: str) -> bool:
