@@ -183,8 +183,9 @@ class EventRecorder:
                 if not error.not_found:  # expired on the server: created anew
                     raise
         body = {**body, "metadata": {**body["metadata"], "name": series.name}}
+        call = ApiRequest("create", cluster, EVENT, series.namespace, series.name, "", msgspec.json.encode(body))
         try:
-            await self._send(task, ApiRequest("create", cluster, EVENT, series.namespace, series.name, "", msgspec.json.encode(body)))
+            await self._send(task, call)
         except ApiError as error:
             if not error.already_exists:  # else it is ours, and the answer was lost: the next one of the series counts on it
                 raise

@@ -84,10 +84,11 @@ def shown(name: str) -> dict[str, Any]:
 def test_rights_by_token_and_certificate(files: Files) -> None:
     access = ObserverAccess(spec(tokens=files.tokens, tls=files.tls, clients={"ca": files.ca, "write": ["ops"]}), VirtualClock())
     rights = {
-        Right.NOTHING: [{}, bearer("x"), bearer(""), basic("x"), {"Authorization": "Basic %"}, {"Authorization": READ}],
+        Right.NOTHING: [{}, bearer("x"), bearer(""), basic("x"), {"Authorization": READ},
+                        {"Authorization": "Basic %"}, {"Authorization": "Basic \udcc3"}, bearer("\udcc3")],
         Right.READ: [bearer(READ), basic(READ), basic(WRITE)],
         Right.WRITE: [bearer(WRITE)],
-    }
+    }  # fmt: skip
     for right, headers in rights.items():
         assert [access.caller(each, None).right for each in headers] == [right] * len(headers)
     assert [access.caller({}, shown(name)).right for name in ("ann", "ops")] == [Right.READ, Right.WRITE]
