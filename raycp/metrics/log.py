@@ -184,11 +184,11 @@ class LineHandler(logging.StreamHandler[IO[str]]):
         """See ``logging.Handler.emit``."""
         try:
             line = self._json.format(record) if self.also is not None or self._text is None else ""
-            if record.levelno >= self._least:
-                self.stream.write((self._text.format(record) if self._text is not None else line) + "\n")
-                self.flush()
             if self.also is not None:
                 self.also(line)
+            if record.levelno >= self._least:  # afterwards: a disk that is full, or a terminal that is gone, costs this only
+                self.stream.write((self._text.format(record) if self._text is not None else line) + "\n")
+                self.flush()
         except RecursionError:
             raise
         except Exception:

@@ -1,5 +1,6 @@
 """Logs are JSON, carry their context, and hold no secret."""
 
+import errno
 import io
 import json
 import logging
@@ -16,7 +17,7 @@ from printed_log import printed
 from raycp.base.keys import RequestKey
 from raycp.base.plaintext import is_harmless
 from raycp.base.tasks import Task, change_of
-from raycp.metrics.log import FIELDS, LONGEST_TEXT, JsonFormatter, TextFormatter, bind, setup_logging
+from raycp.metrics.log import FIELDS, LONGEST_TEXT, JsonFormatter, LineHandler, TextFormatter, bind, setup_logging
 from raycp.metrics.recorder.log_files import LogFiles
 from raycp.metrics.recorder.scrubber import scrub
 from raycp.metrics.redaction import REDACTED, redact
@@ -178,6 +179,19 @@ def test_whatever_its_author_puts_into_it_a_record_is_a_line_that_is_kept(
     files.add(shown)
     assert files.flush(), "it is not too long for raycp logs"
     assert "\n" not in TextFormatter().format(logging.LogRecord(LOGGER, logging.ERROR, "", 0, message, arguments, None))
+
+
+def test_what_can_not_be_printed_is_kept_for_raycp_logs(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(errno.ENOSPC, "no space left on device")
+
+    kept: list[str] = []
+    monkeypatch.setattr(logging, "raiseExceptions", False)
+    handler = LineHandler(Full(), logging.INFO, {})
+    handler.also = kept.append
+    handler.handle(logging.LogRecord(LOGGER, logging.ERROR, "", 0, "failed", (), None))
+    assert json.loads(kept[0])["msg"] == "failed"
 
 
 def test_what_is_cut_off_is_said_and_cuts_no_secret_in_half() -> None:
