@@ -86,7 +86,7 @@ def traceback_of(error: BaseException) -> str:
         return "".join(["Traceback (most recent call last):\n", *traceback.format_tb(error.__traceback__), type(error).__name__])
 
 
-def _message(record: logging.LogRecord) -> str:
+def text_of(record: logging.LogRecord) -> str:
     """Its message, also where its arguments do not fit."""
     try:
         return record.getMessage()
@@ -147,7 +147,7 @@ class JsonFormatter(logging.Formatter):
             "ts": f"{stamp}.{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
             "logger": record.name,
-            "msg": _message(record),
+            "msg": text_of(record),
             **self._process,
         }
         ordered = {name: line[name] for name in _FIRST if name in line} | line
@@ -162,7 +162,7 @@ class TextFormatter(logging.Formatter):
         stamp = time.strftime("%H:%M:%S", time.gmtime(record.created))
         shown = redact(_kept(_shown(record)))
         trace = shown.pop(TRACEBACK, "")
-        text = f"{stamp}.{int(record.msecs):03d} {record.levelname[0]} {record.name}: {redact(_kept(_message(record)))}"
+        text = f"{stamp}.{int(record.msecs):03d} {record.levelname[0]} {record.name}: {redact(_kept(text_of(record)))}"
         text = one_line(text + "".join(f" {k}={v}" for k, v in shown.items()))
         return f"{text}\n{harmless(trace)}" if trace else text
 
