@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from raycp.cli.console import put_found
-from raycp.cli.observer import add_observer, fetch_list, observer_url
+from raycp.cli.observer import add_observer, fetch_list, located
 from raycp.cli.output import Column, Page, Row, add_every, add_output, render
 
 COLUMNS = [
@@ -45,15 +45,14 @@ def _count(text: str) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """Print them; until interrupted with ``-w``."""
-    url = observer_url(args)
-    put_found(args, lambda: changes_at(url)[-args.last :], show)
+    ask = located(args, changes_at)
+    put_found(args, lambda: ask()["changes"][-args.last :], show)
     return 0
 
 
-def changes_at(url: str) -> list[dict[str, Any]]:
-    """The changes that the observer at ``url`` knows, the oldest first. Raises ``CliError``."""
-    rows: list[dict[str, Any]] = fetch_list(url, "/api/v1/changes")["changes"]
-    return rows
+def changes_at(url: str) -> dict[str, Any]:
+    """``changes``: those that the observer at ``url`` knows, the oldest first. Raises ``CliError``."""
+    return fetch_list(url, "/api/v1/changes", "changes")
 
 
 def show(rows: Sequence[Row], format: Any) -> Page:

@@ -29,8 +29,12 @@ SEEN_BEFORE = 2
 
 @dataclass(slots=True)
 class _Told:
+    """When an error was told, and what it was then: failures in a row, and since when its newest object fails. An error that has
+    passed and comes back has another time, whatever its count."""
+
     at: float
     attempts: int
+    newest: float
 
 
 class FailureNotices:
@@ -41,26 +45,29 @@ class FailureNotices:
         self._problems: dict[Subject, int] = {}
         """How often each that stands has been seen."""
 
-    def lines(self, items: Sequence[Row], now: float) -> list[str]:
-        """What to print of the failing objects that the observer knows ``now`` (seconds of any clock)."""
+    def lines(self, items: Sequence[Row], now: float, failing: int = 0) -> list[str]:
+        """What to print of the failing objects that the observer knows ``now`` (seconds of any clock). ``failing`` counts all, also
+        those that it does not list."""
         alike: dict[tuple[str, str], list[Row]] = {}
         for row in items:
             alike.setdefault((row["controller"], row["frame"] or row["cause"]), []).append(row)
         found: list[str] = []
         left_out = 0
         for error, rows in alike.items():
-            attempts = sum(row["attempts"] for row in rows)
+            attempts, newest = sum(row["attempts"] for row in rows), max(row["since"] for row in rows)
             told = self._told.get(error)
-            if told is not None and (attempts == told.attempts or now - told.at < AGAIN_EVERY):
+            if told is not None and ((attempts, newest) == (told.attempts, told.newest) or now - told.at < AGAIN_EVERY):
                 continue
             if told is None and len(found) >= AT_ONCE:
                 left_out += 1
                 continue
-            first, objects = rows[0], f"{len(rows)} objects" if len(rows) > 1 else rows[0]["object"]
+            first, more = rows[0], " or more" if failing > len(items) else ""
+            objects = f"{len(rows)} objects{more}" if len(rows) > 1 else first["object"]
             at = f" ({first['frame']})" if first["frame"] else ""
             text = f"controller {first['controller']}: {first['cause']}{at}"
-            found.append(one_line(f"error: {text}: {objects}" if told is None else f"error: {text}: {attempts} times, {objects}"))
-            self._told[error] = _Told(now, attempts)
+            times = "" if told is None else "once more, " if attempts == 1 else f"{attempts} times, "
+            found.append(one_line(f"error: {text}: {times}{objects}"))
+            self._told[error] = _Told(now, attempts, newest)
             self._told.move_to_end(error)
         while len(self._told) > REMEMBERED:
             self._told.popitem(last=False)

@@ -45,7 +45,8 @@ class FailureWatch:
         while not self._stop.wait(pause):
             try:
                 found = failures_at(self._url)
-                for line in [*notices.lines(found["items"], time.monotonic()), *notices.problems(found.get("problems") or ())]:
+                fails = notices.lines(found["items"], time.monotonic(), found["failing"])
+                for line in [*fails, *notices.problems(found.get("problems") or ())]:
                     say(line, error=True)
                 pause, missed, self._gone = EVERY, 0, False
             except Exception as error:  # law 12: nobody answers, or somebody else at that port, or it does not let us in

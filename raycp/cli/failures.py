@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 from raycp.cli.console import put_found
-from raycp.cli.observer import add_observer, fetch_list, observer_url
+from raycp.cli.observer import add_observer, fetch_list, located
 from raycp.cli.output import Column, Page, Row, add_every, add_output, render
 from raycp.cli.status import PROBLEMS, since
 
@@ -38,14 +38,13 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print them; until interrupted with ``-w``."""
-    url = observer_url(args)
-    put_found(args, lambda: failures_at(url), show)
+    put_found(args, located(args, failures_at), show)
     return 0
 
 
 def failures_at(url: str) -> dict[str, Any]:
     """What fails, as the observer at ``url`` knows it. Raises ``CliError``."""
-    return fetch_list(url, "/api/v1/errors")
+    return fetch_list(url, "/api/v1/errors", "items", "failing")
 
 
 def show(found: Row, format: Any) -> Page:

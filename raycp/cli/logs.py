@@ -1,13 +1,14 @@
 """``raycp logs``: what all processes of a fleet have logged, on all nodes, the dead ones too."""
 
 import argparse
-import asyncio
 import contextlib
 import json
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from raycp.base.clock import Clock, SystemClock
 from raycp.base.plaintext import harmless, one_line
 from raycp.cli.debug import controllers_of
 from raycp.cli.errors import BadInput, CliError
@@ -19,6 +20,7 @@ from raycp.config.strict import InvalidValue
 from raycp.config.units import DURATION_REMEDY, parse_duration
 from raycp.driver.fleet_client import FleetClient, FleetError
 from raycp.driver.fleet_logs import LEVELS, FleetLogs, LogAnswer, LogQuery, Row, logs_here
+from raycp.metrics.recorder.log_files import stamp_of
 from raycp.protocol.control import PlanOf
 from raycp.protocol.revisions import other_of
 from raycp.protocol.substrate import MemberUnavailable
@@ -28,7 +30,11 @@ EVERY = 1.0
 """Seconds between two looks of ``-f``."""
 
 OVERLAP = 10.0
-"""Seconds that a look of ``-f`` goes back behind the one before: what was not written yet, and nodes whose clocks are late."""
+"""Seconds that a look of ``-f`` goes back behind the begin of the one before: what was not written yet, and nodes whose clocks are
+late."""
+
+MISSED = 120.0
+"""Seconds that it goes back at most where the looks before had not all nodes: one of them may only have been slow."""
 
 _PLACE = ("ts", "level", "logger", "msg", "process", "pid", "node", "controller", "cluster", "namespace", "name")
 _SHOWN = frozenset({*_PLACE, "traceback", "offset"})
@@ -97,6 +103,7 @@ async def _read(
     client = FleetClient(namespace)
     query = query_of(args, named, await controllers_of(client, named[1]) if named is not None else None)
     logs = FleetLogs([client.revision(name) for name in (client.namespace, other_of(client.namespace))])
+    began = time.time()
     answer = await logs.read(since, query)
     if answer is None:
         return False
@@ -104,12 +111,29 @@ async def _read(
     if not answer.rows:
         for doubt in await _doubts(client, args):
             say(f"note: {doubt}", error=True)
-    while args.follow:
-        since = max(since, time.time() - EVERY - OVERLAP)
-        await asyncio.sleep(EVERY)
-        with contextlib.suppress(MemberUnavailable):  # Ray is busy; where its head is gone, the command ends
-            printed.add(await logs.read(since, query) or LogAnswer([], []))
+    if args.follow:
+        await follow(lambda since: logs.read(since, query), since if answer.missed else began - OVERLAP, printed, SystemClock())
     return True
+
+
+async def follow(
+    read: Callable[[float], Awaitable[LogAnswer | None]], since: float, printed: "LogPrinter", clock: Clock
+) -> None:
+    """Print what is logged from ``since`` (Unix seconds) on, for ever. ``read``: as ``FleetLogs.read``. A look takes as long as a
+    silent process is waited for, so the next goes on from its begin."""
+    began = clock.wall()
+    while True:
+        await clock.sleep(EVERY)
+        since = max(since, began - MISSED)
+        began = clock.wall()
+        try:
+            answer = await read(since)
+        except MemberUnavailable:  # Ray is busy; where its head is gone, the command ends
+            continue
+        if answer is not None:
+            printed.add(answer, since)
+        if answer is None or not answer.missed:
+            since = began - OVERLAP
 
 
 async def _doubts(client: FleetClient, args: argparse.Namespace) -> list[str]:
@@ -163,17 +187,19 @@ class LogPrinter:
     def __init__(self, output: str) -> None:
         self._show = line_of if output == "text" else as_json
         self._problems: set[str] = set()
-        self._last: set[str] = set()
+        self._known: dict[str, str] = {}
+        """Records, and when they were logged; those of standard error, whose time moves with its file, once and for all."""
 
-    def add(self, answer: LogAnswer) -> None:
-        """Print what is new in an answer."""
-        now: set[str] = set()
+    def add(self, answer: LogAnswer, since: float = 0.0) -> None:
+        """Print what is new in an answer. What was logged before ``since`` (Unix seconds) is not asked for again."""
+        earliest = stamp_of(since).decode()
+        self._known = {record: at for record, at in self._known.items() if not at or at >= earliest}
         for row in answer.rows:
-            known = json.dumps(row, sort_keys=True) if "offset" not in row else f"{row['process']} {row['pid']} {row['offset']}"
-            now.add(known)
-            if known not in self._last:
+            moves = "offset" in row
+            record = f"{row['process']} {row['pid']} {row['offset']}" if moves else json.dumps(row, sort_keys=True)
+            if record not in self._known:
                 say(self._show(row))
-        self._last = now
+            self._known[record] = "" if moves else str(row["ts"])
         for problem in answer.problems:
             if problem not in self._problems:
                 self._problems.add(problem)

@@ -1,13 +1,16 @@
 """Access of commands to the fleet's observer and its JSON API."""
 
 import argparse
+import http.client
 import json
 import ssl
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from raycp.base.plaintext import one_line
 from raycp.cli.errors import BadInput, CliError
 from raycp.cli.observer_access import CA, CERT, KEY, TOKEN_FILE, context, headers, is_local, use_files_of
 
@@ -27,8 +30,7 @@ def fetch(url: str, path: str, timeout: float = 10.0) -> dict[str, Any] | None:
     try:
         request = urllib.request.Request(url.rstrip("/") + path, headers=headers())
         with urllib.request.urlopen(request, timeout=timeout, context=context(url)) as answer:
-            found: dict[str, Any] = json.load(answer)
-            return found
+            found = json.load(answer)
     except urllib.error.HTTPError as error:
         if error.code == 404:
             return None
@@ -41,15 +43,41 @@ def fetch(url: str, path: str, timeout: float = 10.0) -> dict[str, Any] | None:
     except (urllib.error.URLError, OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or error
         raise CliError(f"the observer at {url} does not answer: {reason}", _remedy(url, reason)) from error
+    except (http.client.HTTPException, RecursionError) as error:
+        what = one_line(f"{type(error).__name__}: {str(error).strip()}")
+        raise CliError(f"the answer of {url} to {path} breaks off, or is none of an observer's ({what})", _OTHER) from error
+    if not isinstance(found, dict):
+        raise CliError(f"{url} answers {path} with other JSON than an observer's", _OTHER)
+    return found
 
 
-def fetch_list(url: str, path: str) -> dict[str, Any]:
-    """As ``fetch``, of a path that every observer of this release serves. Raises ``CliError``."""
+_OTHER = "try again, or name the right one with --url"
+
+
+def fetch_list(url: str, path: str, *fields: str) -> dict[str, Any]:
+    """As ``fetch``, of a path that every observer of this release serves; the answer has ``fields``. Raises ``CliError``."""
     found = fetch(url, path)
-    if found is None:
+    if found is None or not found.keys() >= set(fields):
         remedy = "its raycp is older, or it is no raycp observer: name the right one with --url"
         raise CliError(f"{url} does not serve {path}", remedy)
     return found
+
+
+def located(args: argparse.Namespace, ask: Callable[[str], dict[str, Any]]) -> Callable[[], dict[str, Any]]:
+    """``ask``, of the observer that the arguments name; where that fails, of the one that they name by the next time: it may have
+    been replaced on another node. Raises ``CliError``, as does what it returns."""
+    url = observer_url(args)
+
+    def asked() -> dict[str, Any]:
+        nonlocal url
+        url = url or observer_url(args)
+        try:
+            return ask(url)
+        except CliError:
+            url = ""
+            raise
+
+    return asked
 
 
 def _remedy(url: str, reason: object) -> str:

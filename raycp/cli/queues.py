@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
 
 def queues_at(url: str) -> list[dict[str, Any]]:
     """The queues, as the observer at ``url`` hears of them. Raises ``CliError``."""
-    rows: list[dict[str, Any]] = fetch_list(url, "/api/v1/queues")["queues"]
+    rows: list[dict[str, Any]] = fetch_list(url, "/api/v1/queues", "queues")["queues"]
     return rows
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from raycp.cli.console import put
 from raycp.cli.errors import BadInput
-from raycp.cli.observer import add_observer, fetch, observer_url
+from raycp.cli.observer import add_observer, fetch_list, observer_url
 from raycp.cli.output import Column, Page, Row, add_output, render
 from raycp.cli.printer import say
 
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     if args.what == "dashboards":
         _write_dashboards(args.dir or Path.cwd(), _base(args))
         return 0
-    rows = (fetch(observer_url(args), "/api/v1/slo") or {}).get("slo", [])
+    rows = fetch_list(observer_url(args), "/api/v1/slo", "slo")["slo"]
     put(show(rows, args.output))
     return 1 if any(a["severity"] == "page" for row in rows for a in row["alerts"]) else 0
 

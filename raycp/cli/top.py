@@ -6,8 +6,7 @@ import sys
 from typing import Any
 
 from raycp.cli.console import put, watch
-from raycp.cli.errors import CliError
-from raycp.cli.observer import add_observer, fetch, observer_url
+from raycp.cli.observer import add_observer, fetch_list, located
 from raycp.cli.output import Column, Page, Row, add_every, add_output, bullets, document, render
 from raycp.cli.printer import is_rich
 from raycp.cli.slo import REPORT
@@ -53,12 +52,10 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Show the view until interrupted; once where there is no live view."""
-    url = observer_url(args)
+    ask = located(args, lambda url: fetch_list(url, "/api/v1/overview", "status", "lanes"))
 
     def draw() -> Page:
-        found = fetch(url, "/api/v1/overview")
-        if found is None:
-            raise CliError(f"{url} does not serve /api/v1/overview", "is it a raycp observer? name the right one with --url")
+        found = ask()
         return document(found, args.output) if args.output in ("json", "yaml") else show(found, args.output)
 
     if is_rich(sys.stdout) and not args.once and args.output not in ("json", "yaml"):

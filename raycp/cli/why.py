@@ -58,6 +58,8 @@ def run(args: argparse.Namespace) -> int:
             f"no recent step of {args.object} is known: no controller has received it since its shard started",
             "check cluster, kind, namespace and name, and the cluster's state with `raycp status`",
         )
+    if "controllers" not in found:
+        raise CliError(f"{url} answers with no timeline", "it is no raycp observer: name the right one with --url")
     put(document(found, args.output) if args.output in ("json", "yaml") else show(found))
     return 0
 

@@ -57,10 +57,12 @@ class LogQuery:
 
 
 class LogAnswer(NamedTuple):
-    """Records by time, each with ``process``, ``pid`` and ``node``, and what could not be had."""
+    """Records by time, each with ``process``, ``pid`` and ``node``, and what could not be had. ``missed``: a node did not answer,
+    whose records a later question may have."""
 
     rows: list[Row]
     problems: list[str]
+    missed: bool = False
 
 
 @dataclass(slots=True)
@@ -93,7 +95,8 @@ class FleetLogs:
         ]
         found = [shelf for shelf in shelves if shelf is not None]
         problems += [f"node {shelf.host} keeps no logs: {shelf.problem}" for shelf in found if shelf.problem]
-        return _merged(((log, shelf.host) for shelf in found for log in shelf.logs), query, problems)
+        answer = _merged(((log, shelf.host) for shelf in found for log in shelf.logs), query, problems)
+        return answer._replace(missed=None in shelves)
 
     async def _locate(self, member: Member, substrate: Substrate, problems: list[str]) -> None:
         try:

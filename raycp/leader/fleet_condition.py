@@ -29,6 +29,9 @@ REWORD = 3.0
 MOST_PROBLEMS = 50
 """Problems that it names."""
 
+LONGEST = 32_768
+"""Characters of its message (``metav1.Condition``); of thousands of clusters that are down, a ConfigMap could not hold all."""
+
 REASONS = {ReadinessState.READY: "Ready", ReadinessState.DEGRADED: "Degraded", ReadinessState.NOT_READY: "NotReady"}
 
 
@@ -89,6 +92,14 @@ def condition_of(status: FleetStatus) -> dict[str, str]:
         "type": "Ready",
         "status": "False" if state is ReadinessState.NOT_READY else "True",
         "reason": REASONS[state],
-        "message": "; ".join(status.reasons),
+        "message": _message(status.reasons),
         "problems": msgspec.json.encode(problems).decode(),
     }
+
+
+def _message(reasons: list[str]) -> str:
+    whole = "; ".join(reasons)
+    if len(whole) <= LONGEST:
+        return whole
+    more = f"... (there are {len(reasons)} reasons)"
+    return f"{whole[: LONGEST - len(more)]}{more}"

@@ -1,4 +1,9 @@
-"""Secrets that are told by their shape, or by the name of their field: replaced in whatever is logged or recorded."""
+"""Secrets that are told by their shape, or by the name before them: replaced in whatever is logged or recorded.
+
+A name is one of a secret wherever it ends in such a word: ``DB_PASSWORD``, ``clientSecret``, ``AWS_SECRET_ACCESS_KEY``. Texts are
+as long as their authors make them, and are read in a reconcile's loop: no pattern looks at a character more often than a fixed
+number of times, so none begins with a repetition, and a repetition that begins at many places has a bound.
+"""
 
 import re
 from collections.abc import Mapping
@@ -6,23 +11,26 @@ from typing import Any
 
 REDACTED = "[redacted]"
 
-_SECRET_KEY = re.compile(
-    r"(?i)^(.*[_.-])?(token|id[_-]?token|refresh[_-]?token|bearer|password|passwd|secret|authorization|api[_-]?key|client[_-]?key(_data|-data)?"
-    r"|client[_-]?key[_-]?pem|private[_-]?key|cookie)$"
+_NAMES = (
+    r"(?:token|bearer|pass[_-]?w(?:or)?d|passphrase|pwd|secret|authorization|credential|cookie"
+    r"|(?:api|access|secret|private|signing|encryption|client)[_-]?key(?:[_-]?(?:data|pem))?)"
 )
+_SECRET_KEY = re.compile(rf"(?i).*{_NAMES}$", re.S)
+_ASSIGNED = rf"{_NAMES}\\*[\"']?\s*[=:]\s*"
 _SECRET_TEXT = (
     (re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}"), r"\1 " + REDACTED),
-    (re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]*"), REDACTED),
-    (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|$)", re.S), REDACTED),
-    (re.compile(r"(?i)(\b(?:id-|refresh-|access-|access_|refresh_|id_)?(?:token|password|passwd|secret|api[_-]?key|client-key-data)"
-                r"[\"']?\s*[=:]\s*[\"']?)([^\s\"',;&}]{4,})"), r"\1" + REDACTED),
-    (re.compile(r"([a-z][a-z0-9+.-]*://)[^/\s:@]+:[^/\s@]+@"), r"\1" + REDACTED + "@"),
-)  # fmt: skip
+    (re.compile(r"\beyJ[A-Za-z0-9_-]{8,4096}+(?:\.[A-Za-z0-9_-]*)+"), REDACTED),
+    (re.compile(r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----.*?(-----END [A-Z ]{0,40}PRIVATE KEY-----|$)", re.S), REDACTED),
+    (re.compile(r"(?i)(cookie\\*[\"']?\s*[=:]\s*\\*[\"']?)[^\"'\\\r\n]{4,}"), r"\1" + REDACTED),
+    (re.compile(rf"(?i)({_ASSIGNED}([\"']))(?:(?!\2)[^\\\r\n]|\\.){{4,}}+"), r"\1" + REDACTED),
+    (re.compile(rf"(?i)({_ASSIGNED}(?:\\+[\"'])?)(?:(?:bearer|basic)\s+)?[^\s\"',;&}}\\]{{4,}}"), r"\1" + REDACTED),
+    (re.compile(r"(://)[^/\s@]{1,4096}+@(?:[^/\s@]{1,4096}+@)*"), r"\1" + REDACTED + "@"),
+)
 
 
 def redact(value: Any) -> Any:
-    """``value`` with secrets replaced: by key name in mappings, by pattern (bearer tokens, JWTs, private keys, URL
-    passwords, ``token=...``) in text."""
+    """``value`` with secrets replaced: by key name in mappings, by pattern (bearer tokens, JWTs, private keys, what stands before
+    the host of a URL, ``token=...``) in text."""
     if isinstance(value, str):
         for pattern, replacement in _SECRET_TEXT:
             value = pattern.sub(replacement, value)

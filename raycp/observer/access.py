@@ -10,11 +10,12 @@ Rules:
    (Fetch Standard, "CORS-preflight request"), and is refused where it names another ``Origin`` than this server or a
    ``Sec-Fetch-Site`` other than ``same-origin``.
 4. What can't be read or is unfit (a file, a token that is too short) lets nobody in: the server does not listen, and says why.
-5. Files are read again when they have changed. One that can't be read then changes nothing, and is logged.
+5. Files are read again when they have changed, before a request is answered or a TLS connection begins: who has a certificate of a
+   new authority, or does not take one that has expired, comes to no request. One that can't be read then changes nothing, and is
+   logged.
 """
 
 import base64
-import binascii
 import hmac
 import logging
 import os
@@ -66,17 +67,17 @@ class ObserverAccess:
     def __init__(self, spec: ObserverSpec, clock: Clock) -> None:
         self._spec = spec
         self._clock = clock
-        self._tokens: dict[Right, bytes] = {}
-        self._times: dict[str, int] = {}
         self._looked = clock.now()
         self.open = spec.tokens is None and spec.clients is None
         """Whether everybody may read."""
         if spec.clients is not None and spec.tls is None:
             raise AccessError("spec.observer.clients needs spec.observer.tls: a client certificate is shown in TLS only")
-        self.tls: ssl.SSLContext | None = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) if spec.tls is not None else None
-        """The context to listen with; None for HTTP."""
-        self._load()
-        self._times = self._changes()
+        self._times = self._changes()  # before they are read: what changes meanwhile is read again
+        self._tokens, self._newest = self._read()
+        self.tls = self._newest
+        """The context to listen with; None for HTTP. Each connection changes to the newest as it begins."""
+        if self.tls is not None:
+            self.tls.sni_callback = self._begins
 
     @property
     def writable(self) -> bool:
@@ -87,8 +88,7 @@ class ObserverAccess:
     def caller(self, headers: Mapping[str, str], certificate: Mapping[str, Any] | None) -> Caller:
         """Who sends a request with these headers, and what it may do; ``certificate``: the client's, verified, as ``ssl`` shows
         it."""
-        if self._clock.now() - self._looked >= LOOK_EVERY:
-            self._look()
+        self._look()
         found = Caller(Right.READ if self.open else Right.NOTHING)
         if certificate and self._spec.clients is not None:
             names = {value for part in certificate.get("subject", ()) for name, value in part if name == "commonName"}
@@ -113,7 +113,8 @@ class ObserverAccess:
         spec = self._spec
         tokens = [spec.tokens.read, spec.tokens.write] if spec.tokens is not None else []
         tls = [spec.tls.cert, spec.tls.key] if spec.tls is not None else []
-        return [path for path in [*tokens, *tls] if path is not None]
+        clients = [spec.clients.ca] if spec.clients is not None else []
+        return [path for path in [*tokens, *tls, *clients] if path is not None]
 
     def _changes(self) -> dict[str, int]:
         found = {}
@@ -124,18 +125,25 @@ class ObserverAccess:
                 found[path] = 0
         return found
 
+    def _begins(self, connection: ssl.SSLObject | ssl.SSLSocket, _name: str | None, _listening: ssl.SSLContext) -> None:
+        self._look()
+        if self._newest is not None:
+            connection.context = self._newest
+
     def _look(self) -> None:
+        if self._clock.now() - self._looked < LOOK_EVERY:
+            return
         self._looked = self._clock.now()
         changes = self._changes()
         if changes == self._times:
             return
         self._times = changes
         try:
-            self._load()
+            self._tokens, self._newest = self._read()
         except AccessError as error:
             log.warning("the observer goes on with what it has: %s", error)
 
-    def _load(self) -> None:
+    def _read(self) -> tuple[dict[Right, bytes], ssl.SSLContext | None]:
         spec = self._spec
         tokens: dict[Right, bytes] = {}
         if spec.tokens is not None:
@@ -144,18 +152,26 @@ class ObserverAccess:
                     tokens[right] = _token(path)
             if not tokens:
                 raise AccessError("spec.observer.tokens names no file: set read, write, or both")
-        if spec.tls is not None and self.tls is not None:
+        return tokens, self._context()
+
+    def _context(self) -> ssl.SSLContext | None:
+        """What the files say now; None for HTTP. A new one each time, since an authority can't be taken out of one."""
+        spec = self._spec
+        if spec.tls is None:
+            return None
+        made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        try:
+            made.load_cert_chain(spec.tls.cert, spec.tls.key, password=lambda: "")
+        except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+            raise AccessError(f"{spec.tls.cert} and {spec.tls.key} can't be used as certificate and key: {error}") from error
+        if spec.clients is not None:
             try:
-                self.tls.load_cert_chain(spec.tls.cert, spec.tls.key, password=lambda: "")
-            except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-                raise AccessError(f"{spec.tls.cert} and {spec.tls.key} can't be used as certificate and key: {error}") from error
-            if spec.clients is not None:
-                try:
-                    self.tls.load_verify_locations(spec.clients.ca)
-                except (OSError, ValueError) as error:
-                    raise AccessError(f"{spec.clients.ca} can't be used as certificate authority: {error}") from error
-                self.tls.verify_mode = ssl.CERT_OPTIONAL
-        self._tokens = tokens
+                made.load_verify_locations(spec.clients.ca)
+            except (OSError, ValueError) as error:
+                raise AccessError(f"{spec.clients.ca} can't be used as certificate authority: {error}") from error
+            made.verify_mode = ssl.CERT_OPTIONAL
+            made.num_tickets = 0  # a session that is resumed shows no certificate
+        return made
 
 
 def forged(headers: Mapping[str, str]) -> str:
@@ -189,5 +205,5 @@ def _token(path: str) -> bytes:
 def _password(given: str) -> str:
     try:
         return base64.b64decode(given, validate=True).decode().partition(":")[2]
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # no base64, or no text
         return ""

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Middleware
 
 from raycp.base.clock import Clock, SystemClock
@@ -36,6 +37,19 @@ log = logging.getLogger(__name__)
 _NUMBER = re.compile(r"-1|[0-9]{1,15}")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class _NotTheirs(logging.Filter):
+    """aiohttp logs a traceback of whatever is no HTTP: that is what a port scan sends, it has its answer, and anybody may send it
+    without end."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """See ``logging.Filter.filter``."""
+        return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+_HTTP_LOG = logging.getLogger(f"{__name__}.http")
+_HTTP_LOG.addFilter(_NotTheirs())
 
 
 def _checks(checks: list[Check], what: str, verbose: bool, sentence: str = "") -> web.Response:
@@ -297,7 +311,7 @@ async def serve(
     access = await asyncio.to_thread(ObserverAccess, spec, clock)
     host = spec.host
     app = make_app(view, KnownHosts([host, *spec.hosts, *await own_names()]), access, clock, ask, audit)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    runner = web.AppRunner(app, access_log=None, logger=_HTTP_LOG, shutdown_timeout=1.0)
     await runner.setup()
     site = web.TCPSite(runner, host, spec.port if port is None else port, reuse_address=True, ssl_context=access.tls)
     try:

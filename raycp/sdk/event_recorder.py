@@ -183,5 +183,10 @@ class EventRecorder:
                 if not error.not_found:  # expired on the server: created anew
                     raise
         body = {**body, "metadata": {**body["metadata"], "name": series.name}}
-        await self._send(task, ApiRequest("create", cluster, EVENT, series.namespace, series.name, "", msgspec.json.encode(body)))
+        call = ApiRequest("create", cluster, EVENT, series.namespace, series.name, "", msgspec.json.encode(body))
+        try:
+            await self._send(task, call)
+        except ApiError as error:
+            if not error.already_exists:  # else it is ours, and the answer was lost: the next one of the series counts on it
+                raise
         series.sent = count

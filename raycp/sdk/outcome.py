@@ -5,6 +5,7 @@
 """
 
 import asyncio
+import inspect
 import logging
 import traceback
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 from raycp.base.tasks import Done, Outcome
 from raycp.base.text import ERROR_LENGTH, clean, message_of
 from raycp.kube.errors import ApiError, CircuitOpen, Fenced, KubeError, Unreachable
+from raycp.metrics.log import traceback_of
 from raycp.metrics.recorder import scrub_error, scrub_traceback
 from raycp.sdk.controller import Controller
 from raycp.sdk.reconcile_log import ReconcileLog
@@ -67,7 +69,7 @@ def interpret(result: Any, controller: Controller, done: Done) -> FailureLine | 
         problem = f"returned Result(waiting={_short(result.waiting)}): the name of what it waits for"
     if problem:
         done.outcome = Outcome.RETRY
-        done.error = clean(f"{controller.name} {problem} ({controller.module}, line {controller.line})")
+        done.error = clean(f"{controller.name} {problem} ({_file_of(controller)}, line {controller.line})")
         done.error_class = INVALID_RESULT
         return FailureLine(logging.ERROR, "", done.error)
     assert isinstance(result, Result)
@@ -116,7 +118,10 @@ def error_class(error: BaseException) -> str:
 
 def user_traceback(error: BaseException) -> str:
     """The traceback without the frames of raycp, asyncio and thread pools around the author's code."""
-    shown = traceback.TracebackException.from_exception(error)
+    try:
+        shown = traceback.TracebackException.from_exception(error)
+    except Exception:  # of an exception class of the author's own
+        return traceback_of(error)
     seen: set[int] = set()
     todo: list[traceback.TracebackException | None] = [shown]
     while todo:
@@ -131,13 +136,21 @@ def user_traceback(error: BaseException) -> str:
 
 
 def _where(error: BaseException) -> str:
-    """`` (echo.py, line 12)``: the author's innermost line."""
-    at, found = error.__traceback__, None
-    while at is not None:
-        if not any(ours in at.tb_frame.f_code.co_filename for ours in _OURS):
-            found = at
-        at = at.tb_next
-    return f" ({found.tb_frame.f_code.co_filename.rsplit('/', 1)[-1]}, line {found.tb_lineno})" if found is not None else ""
+    """`` (echo.py, line 12)``: the author's innermost line; of an error that raycp or Python made of the author's, that one's."""
+    for each in (error, error.__cause__):
+        at, found = each.__traceback__ if each is not None else None, None
+        while at is not None:
+            if not any(ours in at.tb_frame.f_code.co_filename for ours in _OURS):
+                found = at
+            at = at.tb_next
+        if found is not None:
+            return f" ({found.tb_frame.f_code.co_filename.rsplit('/', 1)[-1]}, line {found.tb_lineno})"
+    return ""
+
+
+def _file_of(controller: Controller) -> str:
+    code = getattr(inspect.unwrap(controller.fn), "__code__", None)
+    return code.co_filename.rsplit("/", 1)[-1] if code is not None else controller.module
 
 
 def _seconds(value: Any) -> bool:

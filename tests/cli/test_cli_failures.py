@@ -1,7 +1,10 @@
 """``raycp errors``, and what ``raycp run`` says of failing objects."""
 
+import argparse
+import contextlib
 import http.server
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +16,7 @@ from raycp.cli import main as cli
 from raycp.cli.errors import CliError
 from raycp.cli.failure_notices import AGAIN_EVERY, AT_ONCE, FailureNotices
 from raycp.cli.failure_watch import FailureWatch
+from raycp.cli.observer import located
 from raycp.driver.fleet_client import NoFleet
 
 Captured = pytest.CaptureFixture[str]
@@ -69,6 +73,65 @@ def test_errors_lists_what_fails(observer: str, capsys: Captured, monkeypatch: p
     assert json.loads(capsys.readouterr().out)["items"][0] == row()
 
 
+JSON = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "SSH-2.0-OpenSSH_9.6\r\n",
+        f"{JSON}Content-Length: 100\r\n\r\n{{",
+        f"{JSON}Content-Length: 2\r\n\r\n[]",
+        f"{JSON}Content-Length: 2\r\n\r\n{{}}",
+        f"{JSON}Content-Length: 200000\r\n\r\n{'[' * 200_000}",
+        f"HTTP/1.1 200 OK\r\n{'X: y' * 200}",
+        "HTTP/1.1 200 OK\r\n" + "X: y\r\n" * 200 + "\r\n",
+    ],
+    ids=["another protocol", "broken off", "a list", "nothing", "nested", "half a header", "many headers"],
+)
+def test_an_answer_that_is_none_of_an_observers_is_an_error_that_says_so(answer: str, capsys: Captured) -> None:
+    """``-w`` shows it and goes on; anything but a ``CliError`` would end it."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = server.accept()
+                    with connection:
+                        connection.recv(4096)
+                        connection.sendall(answer.encode())
+
+        threading.Thread(target=serve, daemon=True).start()
+        for command in (["errors"], ["changes"], ["slo"], ["top", "--once"], ["why", "east/v1/ConfigMap/default/a"]):
+            assert cli.main([*command, "--url", url]) == 1
+            told = capsys.readouterr().err
+            assert "--url" in told
+            assert "bug" not in told
+            assert len(told.splitlines()) == 1
+        server.shutdown(socket.SHUT_RDWR)
+
+
+def test_who_watches_finds_an_observer_that_was_replaced_on_another_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    places = ["http://first", "http://second"]
+    monkeypatch.setattr("raycp.cli.observer.observer_url", lambda args: places.pop(0))
+
+    def ask(url: str) -> dict[str, Any]:
+        if url == "http://first" and len(asked) > 1:
+            raise CliError("gone")
+        return {"at": url}
+
+    asked = list[str]()
+    found = located(argparse.Namespace(), ask)
+    for wanted in ("http://first", "http://first", "", "http://second", "http://second"):
+        if wanted:
+            assert found()["at"] == wanted
+        else:
+            with pytest.raises(CliError, match="gone"):
+                found()
+        asked.append(wanted)
+
+
 def test_errors_says_that_nothing_fails(observer: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Observer, "answer", {"items": [], "failing": 0})
     assert cli.main(["errors", "--url", observer]) == 0
@@ -86,6 +149,25 @@ def test_an_error_is_told_once_and_then_counted() -> None:
     assert notices.lines([other], 3 * AGAIN_EVERY) == [
         "error: controller website: KeyError: 'x'\\nforged (website.py:51): east/v1/ConfigMap/default/a"
     ]
+
+
+def test_an_error_that_passed_and_comes_back_is_told_again_though_it_failed_as_often() -> None:
+    """As one that the controller gives up at once (``Permanent``): it never fails twice."""
+    notices = FailureNotices()
+    gave_up = row(attempts=1, nextTry=None, since=1000.0)
+    assert len(notices.lines([gave_up], 0.0)) == 1
+    assert notices.lines([], 5.0) == []
+    assert notices.lines([gave_up], 2 * AGAIN_EVERY) == [], "the observer was away, and the object fails as it did"
+    for again in ({**gave_up, "since": 2000.0}, row("b", attempts=1, nextTry=None, since=3000.0)):
+        now = again["since"]
+        assert len(notices.lines([again], now)) == 1
+        assert notices.lines([again], now + AGAIN_EVERY) == []
+
+
+def test_who_reads_of_many_objects_learns_that_there_are_more_than_are_listed() -> None:
+    listed = [row(), row("b")]
+    assert FailureNotices().lines(listed, 0.0, 400)[0].endswith(": 2 objects or more")
+    assert FailureNotices().lines(listed, 0.0, 2)[0].endswith(": 2 objects")
 
 
 def test_many_errors_at_once_are_told_in_part_and_the_rest_later() -> None:

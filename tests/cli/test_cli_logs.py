@@ -1,5 +1,6 @@
 """``raycp logs``: its arguments, what a line looks like, and a fleet that does not run."""
 
+import asyncio
 import json
 import time
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from raycp.base.clock import SystemClock
+from raycp.base.clock import SystemClock, VirtualClock
 from raycp.cli import fleets
 from raycp.cli import logs as command
 from raycp.cli import main as cli
@@ -15,6 +16,8 @@ from raycp.cli.logs import doubts_of, line_of, query_of
 from raycp.driver.fleet_logs import LogAnswer
 from raycp.member.process_recorder import ProcessRecorder
 from raycp.metrics.recorder import Origin
+from raycp.metrics.recorder.log_files import stamp_of
+from raycp.protocol.substrate import MemberUnavailable
 
 ROW = {
     "ts": "2026-11-27T13:38:04.123Z", "level": "error", "logger": "raycp.controller.website", "msg": "failed: \x1b[2J",
@@ -77,6 +80,68 @@ def test_each_record_is_printed_once_while_one_follows(capsys: pytest.CaptureFix
     assert [json.loads(line)["msg"] for line in out.out.splitlines()] == ["0", "1", "2", "3", "crash"]
     assert "offset" not in out.out
     assert out.err == "note: a node is silent\n"
+
+
+class Following:
+    """``raycp logs -f`` of a fleet that logs a record every second; ``look`` is what each look meets, and how long it takes."""
+
+    def __init__(self, *looks: tuple[float, str]) -> None:
+        self.clock = VirtualClock(wall=1_800_000_000.0)
+        self.began = self.clock.wall()
+        self._looks = list(looks)
+        self._printed = command.LogPrinter("json")
+
+    def _rows(self, since: float) -> list[dict[str, Any]]:
+        at = range(int(self.began), int(self.clock.wall()) + 1)
+        return [{**ROW, "ts": f"{stamp_of(each).decode()}Z", "msg": str(each - int(self.began))} for each in at if each >= since]
+
+    async def read(self, since: float) -> LogAnswer | None:
+        takes, what = self._looks.pop(0) if self._looks else (0.0, "")
+        rows = self._rows(since)
+        if takes:
+            await self.clock.sleep(takes)
+        if what == "busy":
+            raise MemberUnavailable("Ray")
+        return None if what == "none" else LogAnswer([] if what == "missed" else rows, [], what == "missed")
+
+    async def seconds(self, seconds: int, capsys: pytest.CaptureFixture[str]) -> list[int]:
+        following = asyncio.create_task(command.follow(self.read, self.began, self._printed, self.clock))
+        for _ in range(seconds):
+            await self.clock.advance(1.0)
+        following.cancel()
+        return [int(json.loads(line)["msg"]) for line in capsys.readouterr().out.splitlines()]
+
+
+@pytest.mark.parametrize(
+    "looks",
+    [
+        [],
+        [(30.0, "")],
+        [(0.0, ""), (60.0, ""), (25.0, "busy"), (0.0, "busy")],
+        [(0.0, ""), (0.0, "missed"), (35.0, "missed"), (0.0, "")],
+        [(0.0, ""), (0.0, "missed"), (0.0, "")],
+        [(0.0, ""), (0.0, "none"), (0.0, "")],
+    ],
+)
+async def test_who_follows_misses_no_line_and_sees_none_twice(
+    looks: list[tuple[float, str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever a look meets: a process that is silent for long, a Ray that is busy, a node that answers the next look only."""
+    found = await Following(*looks).seconds(120, capsys)
+    assert found == list(range(len(found)))
+    assert len(found) > 110
+
+
+def test_a_line_of_standard_error_is_printed_once_though_its_file_is_written_again_much_later(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    printed = command.LogPrinter("json")
+    first = {**ROW, "ts": "2026-11-27T13:38:04.123Z", "msg": "a warning of a library", "offset": 17}
+    later = "2026-11-27T14:00:00.000Z"
+    printed.add(LogAnswer([first], []))
+    printed.add(LogAnswer([], []), time.time())
+    printed.add(LogAnswer([{**first, "ts": later}, {**first, "ts": later, "msg": "another", "offset": 99}], []), time.time())
+    assert [json.loads(line)["msg"] for line in capsys.readouterr().out.splitlines()] == ["a warning of a library", "another"]
 
 
 def test_without_a_fleet_the_files_of_this_machine_are_read(

@@ -1,10 +1,12 @@
 """Logs are JSON, carry their context, and hold no secret."""
 
+import errno
 import io
 import json
 import logging
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +17,9 @@ from printed_log import printed
 from raycp.base.keys import RequestKey
 from raycp.base.plaintext import is_harmless
 from raycp.base.tasks import Task, change_of
-from raycp.metrics.log import JsonFormatter, TextFormatter, bind, setup_logging
+from raycp.metrics.log import FIELDS, LONGEST_TEXT, JsonFormatter, LineHandler, TextFormatter, bind, setup_logging
+from raycp.metrics.recorder.log_files import LogFiles
+from raycp.metrics.recorder.scrubber import scrub
 from raycp.metrics.redaction import REDACTED, redact
 
 JWT = "eyJhbGciOiJSUzI1NiIsImtpZCI6IiJ9.eyJpc3MiOiJrdWJlcm5ldGVzIn0.c2lnbmF0dXJl"
@@ -72,6 +76,130 @@ def test_redaction_of_private_keys_spares_harmless_words() -> None:
         "secretName": "db",
         "tier": "high",
     }
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "DB_PASSWORD=hunter22",
+        "MYSQL_ROOT_PASSWORD: hunter22",
+        "dbPassword='hunter22'",
+        "Server=db;Uid=ann;Pwd=hunter22;",
+        "client_secret=hunter22",
+        "sessionToken: hunter22",
+        "AWS_SECRET_ACCESS_KEY=hunter22",
+        "access-key=hunter22",
+        "Authorization: hunter22",
+        "Cookie: a=b; sid=hunter22",
+        '{"password": "a, b; hunter22"}',
+        r'{\"password\":\"hunter22\"}',
+        "redis://:hunter22@db:6379/0",
+        "postgres://ann:p@hunter22@db/x",
+        "https://hunter22@github.com/x",
+    ],
+)
+def test_a_secret_is_told_by_any_name_that_ends_in_a_word_for_it(text: str) -> None:
+    assert "hunter22" not in redact(f"could not connect: {text}")
+    assert "hunter22" not in scrub(f"could not connect: {text}")
+
+
+def test_a_field_is_a_secret_by_any_name_that_ends_in_a_word_for_it() -> None:
+    names = ("dbPassword", "clientSecret", "access_key", "sessionToken", "pwd", "client-key-data", "proxyAuthorization")
+    assert set(redact(dict.fromkeys(names, "hunter22")).values()) == {REDACTED}
+
+
+def test_what_a_quoted_secret_leaves_open_ends_with_its_line() -> None:
+    assert redact("bad token: 'hunter22\n  File \"x.py\", line 1") == f"bad token: '{REDACTED}\n  File \"x.py\", line 1"
+
+
+@pytest.mark.parametrize(
+    "part", ["a", "deadbeef0", "eyJ-", "eyJ12345678.", "password", "token=", "token='", "://a", "cookie: ", "-----BEGIN "]
+)
+def test_a_long_line_is_redacted_in_time_that_grows_with_its_length(part: str) -> None:
+    """A pattern that begins anew at each character would take minutes, and the test's deadline is the proof."""
+    redact(part * (600_000 // len(part)))
+
+
+class Stubborn:
+    def __repr__(self) -> str:
+        raise ValueError("no")
+
+
+class Unprintable(Exception):
+    def __getattribute__(self, name: str) -> Any:
+        if name == "__notes__":
+            raise RuntimeError(name)
+        return super().__getattribute__(name)
+
+    def __str__(self) -> str:
+        raise RuntimeError("no")
+
+
+def deep_error(depth: int) -> Exception:
+    error: Exception | None = None
+    for number in range(depth):
+        cause, error = error, ValueError(f"number {number}")
+        error.__cause__ = cause
+    assert error is not None
+    return error
+
+
+@pytest.mark.parametrize(
+    ("message", "arguments", "extra", "error"),
+    [
+        ("%s and %s", ("one",), {}, None),
+        ("%d", ("one",), {}, None),
+        ("m", (), {"o": Stubborn()}, None),
+        ("%s", (Stubborn(),), {}, None),
+        ("m", (), {}, Unprintable()),
+        ("x" * 5_000_000, (), {}, None),
+        ("\u2028" * 50_000, (), {"more": "\u202e" * 50_000}, None),
+        ("\U0001f600" * 50_000, (), {"a": "\U0001f600" * 50_000, "b": "\U0001f600" * 50_000}, None),
+        ("m", (), {f"field{number}": "v" * 9000 for number in range(20)}, None),
+        ("m", (), {"deep": {f"field{number}": "v" * 100 for number in range(5000)}}, None),
+        ("m", (), {"name": ["v" * 100] * 5000}, None),
+        ("m", (), {"error": b"x" * 500_000}, None),
+        ("m", (), {}, deep_error(900)),
+        ("m", (), {}, ValueError("a line\n" * 500_000)),
+        ("m", (), {}, ValueError("\x1b" * 500_000)),
+    ],
+)
+def test_whatever_its_author_puts_into_it_a_record_is_a_line_that_is_kept(
+    message: str, arguments: tuple[Any, ...], extra: dict[str, Any], error: Exception | None, tmp_path: Path
+) -> None:
+    record = logging.LogRecord(LOGGER, logging.ERROR, "", 0, message, arguments, (type(error), error, None) if error else None)
+    record.__dict__.update({FIELDS: extra, "controller": "website"})
+    shown = JsonFormatter().format(record)
+    found = json.loads(shown)
+    assert (found["level"], found["controller"]) == ("error", "website")
+    assert found["msg"]
+    if error is not None:
+        assert found["traceback"].rpartition("\n")[2].startswith(type(error).__name__)
+    files = LogFiles(tmp_path, "process")
+    files.add(shown)
+    assert files.flush(), "it is not too long for raycp logs"
+    assert "\n" not in TextFormatter().format(logging.LogRecord(LOGGER, logging.ERROR, "", 0, message, arguments, None))
+
+
+def test_what_can_not_be_printed_is_kept_for_raycp_logs(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(errno.ENOSPC, "no space left on device")
+
+    kept: list[str] = []
+    monkeypatch.setattr(logging, "raiseExceptions", False)
+    handler = LineHandler(Full(), logging.INFO, {})
+    handler.also = kept.append
+    handler.handle(logging.LogRecord(LOGGER, logging.ERROR, "", 0, "failed", (), None))
+    assert json.loads(kept[0])["msg"] == "failed"
+
+
+def test_what_is_cut_off_is_said_and_cuts_no_secret_in_half() -> None:
+    text = "x" * (LONGEST_TEXT - 13) + " password=hunter22abcdef and more"
+    record = logging.LogRecord(LOGGER, logging.INFO, "", 0, text, (), None)
+    found = json.loads(JsonFormatter().format(record))["msg"]
+    assert "hunt" not in found
+    assert found.endswith(" characters more)")
 
 
 def test_an_unknown_log_level_is_refused() -> None:

@@ -85,11 +85,19 @@ def test_of_an_exception_its_class_first_line_and_place_are_kept_and_no_tracebac
     assert "abcdefgh12345" not in str(record)
 
 
-def test_a_record_that_can_not_be_formatted_disturbs_nobody(fed: Fed, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logging, "raiseExceptions", False)
+def test_a_record_that_can_not_be_formatted_is_kept_and_disturbs_nobody(fed: Fed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging, "raiseExceptions", False)  # of pytest's own handler
+
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no")
+
     log.warning("%d", "no number")
+    log.warning("mute", exc_info=Mute())
     log.warning("next")
-    assert [record.fields["text"] for record in fed.records()] == ["next"]
+    first, second, third = fed.records()
+    assert first.fields["text"].startswith("%d (its arguments")
+    assert (second.fields["error"], third.fields["text"]) == ("Mute: Mute", "next")
 
 
 def test_what_no_task_retrieved_is_kept(fed: Fed) -> None:

@@ -84,10 +84,11 @@ def shown(name: str) -> dict[str, Any]:
 def test_rights_by_token_and_certificate(files: Files) -> None:
     access = ObserverAccess(spec(tokens=files.tokens, tls=files.tls, clients={"ca": files.ca, "write": ["ops"]}), VirtualClock())
     rights = {
-        Right.NOTHING: [{}, bearer("x"), bearer(""), basic("x"), {"Authorization": "Basic %"}, {"Authorization": READ}],
+        Right.NOTHING: [{}, bearer("x"), bearer(""), basic("x"), {"Authorization": READ},
+                        {"Authorization": "Basic %"}, {"Authorization": "Basic \udcc3"}, bearer("\udcc3")],
         Right.READ: [bearer(READ), basic(READ), basic(WRITE)],
         Right.WRITE: [bearer(WRITE)],
-    }
+    }  # fmt: skip
     for right, headers in rights.items():
         assert [access.caller(each, None).right for each in headers] == [right] * len(headers)
     assert [access.caller({}, shown(name)).right for name in ("ann", "ops")] == [Right.READ, Right.WRITE]
@@ -210,6 +211,34 @@ async def test_https_with_client_certificates(files: Files) -> None:
             await session.get("/api/v1/status", ssl=context(stranger))
         with pytest.raises(aiohttp.ClientError):
             await session.get("/api/v1/status")
+    await server.stop()
+
+
+async def test_a_new_authority_and_a_new_certificate_are_met_by_the_next_connection(files: Files) -> None:
+    """Nobody who trusts the new ones alone can come to a request under the old ones."""
+    clock = VirtualClock()
+    server = await serve(SmallView(), spec(tls=files.tls, clients={"ca": files.ca}), clock)
+    before, after = files.authority, Authority()
+
+    async def status_of(name: str, clients: Authority, servers: Authority) -> int:
+        made = ssl.create_default_context(cadata=servers.pem)
+        pair = files.pair(name, clients.client(name))
+        made.load_cert_chain(pair["cert"], pair["key"])
+        async with aiohttp.ClientSession(server.url) as session, session.get("/api/v1/status", ssl=made) as answer:
+            return answer.status
+
+    assert await status_of("ann", before, before) == 200
+    files.authority = after
+    _ = files.tls, files.ca  # written anew
+    assert await status_of("ann", before, before) == 200, "files are looked at now and then"
+    await clock.advance(LOOK_EVERY)
+    assert await status_of("bob", after, after) == 200
+    for clients, servers in ((before, after), (after, before)):
+        with pytest.raises(aiohttp.ClientError):
+            await status_of("ann", clients, servers)
+    files.file("ca.crt", "no certificate")
+    await clock.advance(LOOK_EVERY)
+    assert await status_of("bob", after, after) == 200, "what is unfit changes nothing"
     await server.stop()
 
 

@@ -1,5 +1,6 @@
 """The HTTP routes over a small real view: each of them, the not-ready case, a failing view."""
 
+import asyncio
 import re
 from collections import Counter
 from collections.abc import AsyncIterator, Collection
@@ -220,6 +221,28 @@ async def test_a_failing_view_is_answered_with_500(site: Site) -> None:
         assert "no answer from the leader" in (await answer.json())["error"]
     async with session.get("/healthz") as answer:
         assert answer.status == 200
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n",
+        b"GET /readyz HTTP/1.1\r\n\r\n",
+        b"GET * HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 20_000 + b"\r\n\r\n",
+    ],
+    ids=["TLS", "no host", "no path", "a long header"],
+)
+async def test_what_is_no_http_is_refused_and_fills_no_log(sent: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    server = await serve(SmallView())
+    reader, writer = await asyncio.open_connection(server.host, server.port)
+    writer.write(sent)
+    async with asyncio.timeout(10.0):
+        assert b" 400 " in await reader.readline()
+        await reader.read()
+    writer.close()
+    await server.stop()
+    assert not caplog.records
 
 
 async def test_the_page_needs_no_external_asset(site: Site) -> None:

@@ -101,12 +101,21 @@ async def test_an_error_that_can_not_say_what_it_is_is_an_error_of_its_key() -> 
         def __str__(self) -> str:
             raise RecursionError
 
-    async def fn(ctx: Context, obj: dict[str, Any]) -> None:
-        raise Mute
+    class Closed(Exception):
+        def __getattribute__(self, name: str) -> Any:
+            if name in ("__notes__", "__suppress_context__"):
+                raise RuntimeError(name)
+            return super().__getattribute__(name)
 
-    done = sent(await run(fn))
-    assert done.outcome is Outcome.RETRY
-    assert "Mute" in done.error
+    for error in (Mute, Closed):
+
+        async def fn(ctx: Context, obj: dict[str, Any], error: type[Exception] = error) -> None:
+            raise error
+
+        done = sent(await run(fn))
+        assert done.outcome is Outcome.RETRY
+        assert error.__name__ in done.error
+        assert "test_sdk_hostile.py, line " in done.error
 
 
 async def test_names_that_no_object_has_can_be_sent() -> None:

@@ -99,7 +99,9 @@ async def test_returned_values_and_raised_errors_become_outcomes() -> None:
     assert (await ends(Fenced("permit ended"))).outcome is Outcome.INTERRUPTED
     assert "changed meanwhile" in (await ends(ApiError(409, "Conflict", "x"))).error
     assert "no answer" in (await ends(Unreachable("no answer", sent=True))).error
-    assert "sys.exit" in (await ends(SystemExit(3))).error
+    for error, told in ((SystemExit(3), "sys.exit"), (StopIteration(), "StopIteration")):
+        assert told in (await ends(error)).error
+        assert "(test_sdk_run.py, line " in (await ends(error)).error, "the author's line, not raycp's"
     assert "cancelled itself" in (await ends(asyncio.CancelledError())).error
 
 
@@ -111,7 +113,7 @@ async def test_an_invalid_return_value_is_an_error_that_names_it(nonsense: Any) 
     done = await run(fn)
     assert done.outcome is Outcome.RETRY
     assert done.error.startswith("c returned ")
-    assert "test_sdk_run" in done.error
+    assert "(test_sdk_run.py, line " in done.error
 
 
 async def test_a_traceback_shows_the_authors_frames_only(caplog: pytest.LogCaptureFixture) -> None:

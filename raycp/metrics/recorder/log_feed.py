@@ -5,7 +5,8 @@ import traceback
 from pathlib import PurePath
 
 from raycp.base.keys import RequestKey
-from raycp.metrics.log import fields_of
+from raycp.base.text import message_of
+from raycp.metrics.log import fields_of, text_of
 from raycp.metrics.recorder.flight_recorder import FlightRecorder
 
 LOGGERS = ("raycp", "asyncio")
@@ -31,10 +32,10 @@ class LogFeed(logging.Handler):
             details = {name: fields[name] for name in _KEPT if fields.get(name) not in (None, "")}
             error = record.exc_info[1] if record.exc_info else None
             if error is not None:
-                details["error"] = f"{type(error).__name__}: {error}"
+                details["error"] = f"{type(error).__name__}: {message_of(error)}"
                 details["frame"] = _innermost(error)
             what = "error" if record.levelno >= logging.ERROR else "warning"
-            self._recorder.note(what, _subject(fields), urgent=True, logger=record.name, text=record.getMessage(), **details)
+            self._recorder.note(what, _subject(fields), urgent=True, logger=record.name, text=text_of(record), **details)
         except Exception:
             self.handleError(record)
 

@@ -41,8 +41,9 @@ class LogFiles:
 
     def add(self, line: str) -> None:
         """Keep a line, without its line feed. Does no I/O, raises nothing."""
-        if len(self._buffer) < MOST_BUFFERED and len(line) < LONGEST_LINE:
-            self._buffer += line.encode("utf-8", "replace") + b"\n"
+        encoded = line.encode("utf-8", "replace")
+        if len(self._buffer) < MOST_BUFFERED and len(encoded) < LONGEST_LINE:
+            self._buffer += encoded + b"\n"
 
     def flush(self) -> bool:
         """Write what was added; whether there was anything. Raises ``OSError``; those lines are lost then."""

@@ -22,18 +22,22 @@ from raycp.metrics.redaction import REDACTED, redact
 LONGEST = 500
 """Characters of a text that are kept."""
 
+LONGEST_TRACEBACK = 24_000
+"""Characters of a traceback that are kept: its begin, and its end, which names the error. It must fit into a line of a log."""
+
 _LOOKED_AT = 4000
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _BRACES = re.compile(r"\{.*", re.S)
 _BYTES = re.compile(r"""\bb(?:'(?:[^'\\]|\\.)*(?:'|$)|"(?:[^"\\]|\\.)*(?:"|$))""")
 _INVALID = re.compile(r"""(?i)(invalid value: *)(?:"(?:[^"\\]|\\.)*(?:"|$)|'(?:[^'\\]|\\.)*(?:'|$)|[^:]*)""")
-_SECRETS = ("secret", "passw", "passphrase", "token", "credential", "authori", "bearer", "basic", "key")
+_SECRETS = ("secret", "passw", "passphrase", "pwd", "token", "credential", "authori", "bearer", "basic", "key", "cookie")
 """A text without any of these, in lower case, speaks of no secret. One by one: an expression takes thirty times as long."""
 _SHAPES = ("eyJ", "://", "-----BEGIN")
 """Of what ``redact`` finds without such a word."""
 _QUOTED = re.compile(r""""(?:[^"\\]|\\.)*(?:"|$)|'(?:[^'\\]|\\.)*(?:'|$)|`[^`]*(?:`|$)""")
 _FOLLOWS = re.compile(
-    r"(?i)\b((?:secret|password|passwd|passphrase|token|credential|key|bearer)s?\b[\s:=]*(?:(?:is|was|of|for|value)\b[\s:=]*)*)"
+    r"(?i)(?<![^\W_])((?:secret|password|passwd|passphrase|token|credential|key|bearer)s?\b[\s:=]*"
+    r"(?:(?:is|was|of|for|value)\b[\s:=]*)*)"
     r"(?=\S*\d)[^\s,;]{4,}"
 )
 _MISSING = re.compile(r"""KeyError: (['"])[A-Za-z_][A-Za-z_./-]{0,62}\1|(?i:keyword)""")
@@ -69,7 +73,7 @@ def scrub_error(text: str) -> str:
 
 def scrub_traceback(text: str) -> str:
     """A traceback with the messages of its exceptions scrubbed; its frames, and the lines of the author's code, as they are. A
-    message of several lines becomes one."""
+    message of several lines becomes one. At most ``LONGEST_TRACEBACK`` characters of it."""
     kept: list[str] = []
     message: list[str] = []
 
@@ -80,7 +84,7 @@ def scrub_traceback(text: str) -> str:
             kept.extend([""] if not words[-1] else [])
             message.clear()
 
-    for line in redact(text).splitlines():
+    for line in redact(_without_middle(text, 4 * LONGEST_TRACEBACK)).splitlines():
         if _FRAME.match(line) or _HEADING.match(line):
             end_message()
             kept.append(line)
@@ -89,7 +93,18 @@ def scrub_traceback(text: str) -> str:
         else:
             message.append(line)
     end_message()
-    return "\n".join(kept).rstrip()
+    return _without_middle("\n".join(kept).rstrip(), LONGEST_TRACEBACK)
+
+
+def _without_middle(text: str, most: int) -> str:
+    """The begin and the end of ``text``, in whole lines, a fourth of it of the begin."""
+    if len(text) <= most:
+        return text
+    short = "\n".join(line[: 2 * _LOOKED_AT] for line in text.split("\n"))
+    if len(short) <= most:
+        return short
+    begin, end = short[: most // 4].rpartition("\n")[0], short[most // 4 - most :].partition("\n")[2]
+    return f"{begin}\n  ... {len(text) - len(begin) - len(end)} characters are left out ...\n{end}"
 
 
 def _is_code(line: str) -> bool:
