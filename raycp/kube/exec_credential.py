@@ -16,7 +16,7 @@ from raycp.kube.exec_plugin import PluginError, run_plugin
 
 _VERSIONS = ("client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1")
 _CLUSTER_EXTENSION = "client.authentication.k8s.io/exec"
-_RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")  # without a zone it would be another time on each node
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")  # without a zone: another time on each node
 _SHORTEST = 4  # characters of a value that is hidden wherever it occurs; a shorter one only as a word of its own
 
 

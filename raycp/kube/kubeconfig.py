@@ -129,9 +129,11 @@ class _Reading:
         elif not authorization and user.auth_provider is not None:
             token = await self._provided(user.auth_provider, oidc, wall)
             given = structs.replace(given, token=token.token, expires=token.expires)
+        if cert is None:
+            cert, key = given.cert or None, given.key or None
         return structs.replace(
             login,
-            pem=TlsPem(login.pem.ca, cert, key) if cert is not None else TlsPem(login.pem.ca, given.cert or None, given.key or None),
+            pem=TlsPem(login.pem.ca, cert, key),
             authorization=authorization or (f"Bearer {given.token}" if given.token else None),
             headers=headers,
             expires=given.expires,

@@ -40,9 +40,10 @@ class Login(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def server_url(server: str) -> str:
-    """``clusters[].cluster.server`` with its scheme: http if it has none, as in client-go. Raises ``ValueError``, without a password.
+    """``clusters[].cluster.server`` with its scheme: http if it has none, as in client-go.
 
-    One with a name and a password is refused: Go sends these in place of the user's own credential.
+    One with a name and a password is refused: Go sends these in place of the user's own credential. Raises ``ValueError``, whose
+    text has no password.
     """
     shown = server.rpartition("@")[2]
     if server[:1].isspace() or not server.isprintable():
@@ -53,7 +54,7 @@ def server_url(server: str) -> str:
         if url.path not in ("", "/"):
             raise ValueError(f"the server {shown!r} is neither a URL nor HOST:PORT")
     if "@" in url.netloc:
-        raise ValueError(f"the server's URL has a name and a password before {shown!r}: make them username and password of its user")
+        raise ValueError(f"the server's URL has a name and a password before {shown!r}: give them to its user")
     if " " in url.netloc:
         raise ValueError(f"the server {shown!r} contains white space")
     return f"{url.scheme}://{url.netloc}{url.path}"

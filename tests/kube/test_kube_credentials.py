@@ -198,6 +198,10 @@ async def test_each_configuration_error_names_a_remedy_and_no_secret(
     assert "no server" in await problem(nameless)
     path.write_text(path.read_text().replace("sever:", "server:").replace("user:", "usr:"))
     await problem(nameless)
+    content = yaml.safe_load(path.read_text().replace("usr:", "user:"))
+    for url in ("https://me:very-secret@a:1", "https://me:very-secret@a b:1", "me:very-secret@a/x", "//me:very-secret@a"):
+        path.write_text(yaml.safe_dump({**content, "clusters": [{"name": "c", "cluster": {"server": url}}]}))
+        assert "cannot be used: the server" in await problem(nameless)
     assert "in-cluster" in await problem(ConnectSpec(name="c1", mode="inCluster"))
     assert "very-secret" not in caplog.text
 
