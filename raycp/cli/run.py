@@ -96,6 +96,7 @@ def run(args: argparse.Namespace) -> int:
                 return 128 + (ending.came or signal.SIGINT)
             finally:
                 if at_hand.ours:
+                    ending.ends()
                     run_async(client.down(min(10.0, doc.spec.timeouts.drain)))
                     forget_ray(doc.name, at_hand.address)
                     say(f"fleet {doc.name} is down")
