@@ -12,7 +12,8 @@ ASKS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 class Ending:
     """From ``with`` on, in the main thread. The first of ``ASKS`` is ``came`` (0 before). It interrupts what runs, as Ctrl-C does,
-    up to ``patient``; ``wait`` returns it. Each later one, and each from ``ends`` on, says ``doing``, and that the end takes its time.
+    up to ``patient``; ``wait`` returns it. Each later one, and each from ``ends`` on, says ``doing``, and that the end takes its
+    time.
 
     SIGHUP that is ignored (``nohup``) stays so.
     """

@@ -122,7 +122,8 @@ def _lost(where: str, why: str) -> None:
 def existing(args: argparse.Namespace) -> str:
     """The running Ray that a command asks; never a random one of several. In this order: ``--address``, the fleet file's
     ``spec.ray.address``, ``RAY_ADDRESS``, where ``raycp run`` brought the named fleet up, the only Ray of this machine. The latter
-    two are said on stderr. ``auto`` as ``--address`` leaves the file out; ``local``, a Ray that ``run`` has started, the environment.
+    two are said on stderr. ``auto`` as ``--address`` leaves the file out; ``local``, a Ray that ``run`` has started, leaves out the
+    environment.
 
     Raises ``CliError`` where none runs, ``BadInput`` where it could be one of several.
     """
