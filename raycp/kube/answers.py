@@ -14,6 +14,7 @@ import email.utils
 import math
 import re
 from collections.abc import Callable
+from datetime import UTC
 from typing import Any, TypeVar
 
 import msgspec
@@ -140,6 +141,18 @@ def retry_after_seconds(text: str | None, date: str | None = None) -> float | No
         except Exception:  # it is no date, or there is none to compare it with
             return None
     return None if math.isnan(seconds) else min(RETRY_AFTER_MAX, max(0.0, seconds))
+
+
+def seconds_ahead(date: str | None, wall: float) -> float | None:
+    """By how much the clock that made a ``Date`` header is ahead of ``wall``; 0 below the header's resolution, None for what is no
+    date. It never fails: the answer that has it may be that of a write.
+    """
+    try:
+        found = email.utils.parsedate_to_datetime(date or "")
+        ahead = (found if found.tzinfo is not None else found.replace(tzinfo=UTC)).timestamp() + 0.5 - wall
+    except Exception:  # of several types: the zone alone may overflow
+        return None
+    return ahead if abs(ahead) > 1.0 else 0.0
 
 
 def _shown(answer: Response) -> str:
