@@ -260,6 +260,8 @@ async def test_an_answer_without_end_is_cut_off(
         ("Thu, 01 Jan 1970 00:00:00 GMT", 0.0),
         ("Thu, 01 Jan 1970 00:00:00 +9999999999999999", None),
         ("Thu, 99 Jan 1970 00:00:00 GMT", None),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", None),
+        ("Fri, 31 Dec 1800 23:59:59 GMT", None),
         ("yesterday", None),
         ("", None),
         (None, None),
