@@ -159,10 +159,11 @@ _Named = TypeVar("_Named", bound=_NamedCluster | _NamedUser | _NamedContext)
 
 
 def _unique(entries: list[_Named]) -> list[_Named]:
-    names = [entry.name for entry in entries]
-    twice = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
-    if twice is not None:
-        raise InvalidValue(f"has two entries named {twice!r}", "keep one of them")
+    known: set[str] = set()
+    for entry in entries:
+        if entry.name in known:
+            raise InvalidValue(f"has two entries named {entry.name!r}", "keep one of them")
+        known.add(entry.name)
     return entries
 
 
