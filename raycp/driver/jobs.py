@@ -39,7 +39,7 @@ def staged(document: str, working_dir: Path) -> Iterator[Path]:
         left_out = set(shutil.ignore_patterns(*_LEFT_OUT)(directory, names))
         left_out |= {name for name in names if name.startswith(".") or (name == DOCUMENT and Path(directory) == working_dir)}
         left_out |= {name for name in names if (Path(directory) / name / "pyvenv.cfg").exists()}
-        inside = {os.path.realpath(each) for each in (directory, *Path(directory).parents)}
+        inside = {os.path.realpath(each) for each in (Path(directory), *Path(directory).parents)}
         left_out |= {name for name in names if os.path.realpath(os.path.join(directory, name)) in inside}
         return left_out | {
             name for name in names if not (Path(directory) / name).is_dir() and not (Path(directory) / name).is_file()
