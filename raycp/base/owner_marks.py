@@ -110,7 +110,10 @@ def _moved(time: str, seconds: int) -> str:
     """``time``, a ``metav1.Time`` or empty, so many seconds later."""
     if not seconds or not _TIME.fullmatch(time):
         return time
-    return (datetime.fromisoformat(time) + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    try:
+        return (datetime.fromisoformat(time) + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (ValueError, OverflowError):  # no day of any year, or one beyond all of them
+        return time
 
 
 @lru_cache(_CACHED)

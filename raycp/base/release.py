@@ -36,9 +36,17 @@ def code_digest(package: Path) -> str:
     for room in sorted(package.iterdir()):
         if room.name not in OUTSIDE:
             for file in sorted(room.rglob("*.py")) if room.is_dir() else [room] if room.suffix == ".py" else []:
+                if not is_importable(file.relative_to(package)):
+                    continue
                 content = file.read_bytes()
                 digest.update(f"{file.relative_to(package).as_posix()} {len(content)} ".encode() + content)
     return digest.hexdigest()
+
+
+def is_importable(source: Path) -> bool:
+    """Whether a source at this path, relative to where modules are looked for, may be imported. An editor's lock beside it, which
+    may be a link to nowhere, is not."""
+    return all(part.isidentifier() for part in source.with_suffix("").parts)
 
 
 def shown(release: str) -> str:

@@ -7,7 +7,8 @@ from typing import Any
 from raycp.base.release import UPGRADE
 from raycp.cli.drain import add_timeout, vacate
 from raycp.cli.errors import FAILED, BadInput, CliError
-from raycp.cli.fleets import add_address, add_file, at_ray, client_of, existing, run_async, search_of
+from raycp.cli.fleets import add_address, add_file, at_ray, client_of, existing, run_async
+from raycp.cli.module_search import search_of
 from raycp.cli.printer import say
 from raycp.cli.run import readiness, summary
 from raycp.config import diff, load_fleet

@@ -9,6 +9,7 @@ from typing import Any
 
 from raycp.cli.console import put
 from raycp.cli.errors import FAILED, BadInput
+from raycp.cli.module_search import add_working_dir, search_of
 from raycp.cli.output import Column, add_output, document, render
 from raycp.cli.printer import say
 
@@ -37,6 +38,7 @@ def add_parser(subparsers: Any) -> None:
         "1: a cluster has a problem; 2: the file has one.",
     )
     parser.add_argument("-c", "--config", type=Path, required=True, metavar="FLEET.yaml", help="the fleet file")
+    add_working_dir(parser)
     parser.add_argument("--offline", action="store_true", help="validate the file and its controllers only, connect to no cluster")
     add_output(parser)
 
@@ -49,9 +51,10 @@ def run(args: argparse.Namespace) -> int:
     from raycp.driver.fleet_builder import build_fleet
 
     doc = load_fleet(args.config, check_files=not args.offline)
-    uses = _uses(args.config, doc)
+    search = search_of(args)
+    uses = _uses(args.config, doc, search)
     traces, refused = _traces(args.config, doc, probe=not args.offline)
-    generation = build_fleet(doc, args.config, [Path.cwd(), args.config.resolve().parent]).generation
+    generation = build_fleet(doc, args.config, search).generation
     reports = [] if args.offline else asyncio.run(_probe_all(doc, uses))
     environments = local_ray_environments()
     lacking = sorted({setting for each in environments for setting in missing_settings(each)})
@@ -113,13 +116,13 @@ def _traces(file: Path, doc: Any, *, probe: bool) -> tuple[Any, str]:
     return settings, probed(settings, COLLECTOR_WITHIN)
 
 
-def _uses(file: Path, doc: Any) -> list[Any]:
-    """The controllers that the file names, imported as the fleet does: from the working directory, then the file's."""
+def _uses(file: Path, doc: Any, search: list[Path]) -> list[Any]:
+    """The controllers that the file names, imported as the fleet does."""
     from raycp.cli.rights import Use
     from raycp.config.names import nearest
     from raycp.sdk.loader import ControllerLoadError, load_controllers
 
-    for folder in (str(file.absolute().parent), os.getcwd()):
+    for folder in map(str, reversed([each.resolve() for each in search])):
         if folder not in sys.path:
             sys.path.insert(0, folder)
     problems: list[str] = []

@@ -65,6 +65,7 @@ def run(args: argparse.Namespace) -> int:
                     )
                     foreground(ending, ours=True)
             finally:
+                ending.ends()
                 run_async(client.down(5.0))
                 forget_ray(doc.name, at_hand.address)
     say("The fleet is down." if good else "The fleet is down. The demo FAILED, see above.")

@@ -4,7 +4,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from raycp.cli.errors import BadInput
+from raycp.cli.ports import refusal
 from raycp.cli.printer import say
+
+LAST_PORT = 65535
 
 
 def add_parser(subparsers: Any) -> None:
@@ -32,6 +36,8 @@ def run(args: argparse.Namespace) -> int:
     """Serve until interrupted."""
     from raycp.embedded.standalone import main, specs
 
+    if args.port and args.port + args.clusters - 1 > LAST_PORT:
+        raise BadInput(f"--port {args.port}: {args.clusters} clusters need the ports from there on", f"they end at {LAST_PORT}")
     wanted = specs(
         args.clusters,
         life=args.life,
@@ -41,6 +47,9 @@ def run(args: argparse.Namespace) -> int:
         port=args.port,
         data_dir=args.data_dir,
     )
+    for name, spec in wanted:
+        if spec.port and (why := refusal(spec.host, spec.port)):
+            raise BadInput(f"--port: {spec.port}, that of {name}, {why} on {spec.host}", "give another; 0 takes any")
     main(wanted, args.dir, say)
     return 0
 
@@ -54,7 +63,7 @@ def _nodes(text: str) -> int:
 
 
 def _port(text: str) -> int:
-    return _within(text, 0, 65535)
+    return _within(text, 0, LAST_PORT)
 
 
 def _within(text: str, least: int, most: int) -> int:

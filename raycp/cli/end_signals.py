@@ -12,7 +12,8 @@ ASKS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 class Ending:
     """From ``with`` on, in the main thread. The first of ``ASKS`` is ``came`` (0 before). It interrupts what runs, as Ctrl-C does,
-    up to ``patient``; ``wait`` returns it. Each later one says ``doing``, and that the end takes its time.
+    up to ``patient``; ``wait`` returns it. Each later one, and each from ``ends`` on, says ``doing``, and that the end takes its
+    time.
 
     SIGHUP that is ignored (``nohup``) stays so.
     """
@@ -21,6 +22,7 @@ class Ending:
         self.came = 0
         self._doing = doing
         self._patient = False
+        self._ends = False
         self._stop = threading.Event()
         self._before: dict[signal.Signals, Any] = {}
 
@@ -38,6 +40,10 @@ class Ending:
         """From here on nothing is interrupted: ``wait`` follows."""
         self._patient = True
 
+    def ends(self) -> None:
+        """From here on it is done what ``doing`` says, though nobody may have asked for it."""
+        self._ends = True
+
     def wait(self) -> int:
         """Until the command is asked to end; the signal."""
         self.patient()
@@ -46,7 +52,7 @@ class Ending:
         return self.came
 
     def _asked(self, number: int, frame: FrameType | None) -> None:
-        if self.came:
+        if self.came or self._ends:
             say(f"{self._doing}; SIGKILL would leave processes and files behind", error=True)
             return
         self.came = signal.Signals(number)

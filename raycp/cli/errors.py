@@ -1,5 +1,6 @@
 """Errors as the command line shows them: one clear message on stderr, an exit code, no traceback."""
 
+import errno
 import os
 import sys
 import traceback
@@ -18,6 +19,17 @@ _INPUT_ERRORS = (
     ("raycp.embedded.life.stagefile", "StageError"),
     ("raycp.embedded.persist", "UnusableDirectory"),
 )
+
+
+_MACHINE = {
+    errno.EADDRINUSE: "end the process that listens there (`ss -ltnp`), or give another port",
+    errno.EDQUOT: "make room there",
+    errno.EMFILE: "raise the limit of open files (`ulimit -n`)",
+    errno.ENFILE: "raise the machine's limit of open files",
+    errno.ENOMEM: "make room in memory",
+    errno.ENOSPC: "make room there",
+}
+"""What to do where the machine is at an end: such an error names no file."""
 
 
 class CliError(Exception):
@@ -62,6 +74,8 @@ def describe(error: BaseException) -> tuple[int, str]:
         return FAILED, str(error)
     if isinstance(error, OSError) and error.filename:
         return FAILED, f"{error.filename}: {error.strerror}"
+    if isinstance(error, OSError) and error.errno in _MACHINE:
+        return FAILED, f"{error.strerror}; {_MACHINE[error.errno]}"
     detail = str(error).strip()
     name = type(error).__name__
     hint = "this is a bug in raycp, or an error that lacks a message: RAYCP_DEBUG=1 prints the traceback"

@@ -3,7 +3,6 @@
 import argparse
 import asyncio
 import contextlib
-import os
 from collections.abc import Coroutine, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,7 +16,16 @@ from raycp.driver.fleet_client import FleetClient, FleetError
 from raycp.protocol.substrate import MemberUnavailable
 from raycp.runtime.fleet_home import fleet_home, record_ray, recorded_ray
 from raycp.runtime.head import silence
-from raycp.runtime.local_ray import AtHand, RayError, connect, resolve, running_address, running_namespaces, shut_down
+from raycp.runtime.local_ray import (
+    AtHand,
+    RayError,
+    connect,
+    of_environment,
+    resolve,
+    running_address,
+    running_namespaces,
+    shut_down,
+)
 
 T = TypeVar("T")
 
@@ -39,28 +47,6 @@ def add_address(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--address", default=None, metavar="HOST:PORT", help="head of the Ray cluster (default: the one on this machine)"
     )
-
-
-def add_working_dir(parser: argparse.ArgumentParser, what: str = "modules") -> None:
-    """``--working-dir``, where the controllers' modules are looked for before the fleet file's directory."""
-    parser.add_argument(
-        "--working-dir",
-        type=Path,
-        default=None,
-        help=f"directory of the controllers' {what} (default: the working directory, then the file's)",
-    )
-
-
-def search_of(args: argparse.Namespace) -> list[Path]:
-    """Where the controllers' modules are looked for: ``--working-dir``, else the working directory, then the fleet file's.
-
-    Raises ``BadInput``.
-    """
-    if args.working_dir is None:
-        return [Path.cwd(), args.config.resolve().parent]
-    if not args.working_dir.is_dir():
-        raise BadInput(f"--working-dir: {args.working_dir} is not a directory", "name the one that has the controllers' modules")
-    return [args.working_dir]
 
 
 def run_async(work: Coroutine[Any, Any, T]) -> T:
@@ -114,18 +100,18 @@ def _lost(where: str, why: str) -> None:
 def existing(args: argparse.Namespace) -> str:
     """The running Ray that a command asks; never a random one of several. In this order: ``--address``, the fleet file's
     ``spec.ray.address``, ``RAY_ADDRESS``, where ``raycp run`` brought the named fleet up, the only Ray of this machine. The latter
-    two are said on stderr.
+    two are said on stderr. ``auto`` as ``--address`` leaves the file out; ``local``, a Ray that ``run`` has started, leaves out the
+    environment.
 
     Raises ``CliError`` where none runs, ``BadInput`` where it could be one of several.
     """
-    if args.address is not None:
-        return str(args.address)
     file = getattr(args, "config", None)
     doc = load_fleet(file) if file is not None else None
-    if doc is not None and doc.spec.ray.address not in ("auto", "local"):
-        return doc.spec.ray.address
-    if os.environ.get("RAY_ADDRESS"):
-        return os.environ["RAY_ADDRESS"]
+    address = str(args.address or (doc.spec.ray.address if doc is not None else "auto"))
+    if address == "auto":
+        address = of_environment()
+    if address not in ("auto", "local"):
+        return address
     fleet = doc.name if doc is not None else str(getattr(args, "fleet", None) or "")
     found = recorded_ray(fleet) if fleet else ""
     if not found or silence(found):

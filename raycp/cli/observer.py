@@ -3,7 +3,9 @@
 import argparse
 import http.client
 import json
+import queue
 import ssl
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -13,6 +15,9 @@ from typing import Any
 from raycp.base.plaintext import one_line
 from raycp.cli.errors import BadInput, CliError
 from raycp.cli.observer_access import CA, CERT, KEY, TOKEN_FILE, context, headers, is_local, use_files_of
+
+LARGEST = 256 << 20
+"""Bytes of an answer: of a fleet of 1 000 clusters they are some ten million."""
 
 
 def add_observer(parser: argparse.ArgumentParser) -> None:
@@ -24,13 +29,14 @@ def add_observer(parser: argparse.ArgumentParser) -> None:
 
 
 def fetch(url: str, path: str, timeout: float = 10.0) -> dict[str, Any] | None:
-    """A JSON answer of the observer, None where it answers 404; ``timeout`` in seconds. Raises ``CliError``."""
+    """A JSON answer of the observer, None where it answers 404. ``timeout`` in seconds is for each step of it, three times that for
+    all. Raises ``CliError``, also where anything else listens there, whatever it answers.
+    """
     if not url.startswith(("http://", "https://")):
         raise BadInput(f"{url!r} is not an http:// or https:// address")
     try:
         request = urllib.request.Request(url.rstrip("/") + path, headers=headers())
-        with urllib.request.urlopen(request, timeout=timeout, context=context(url)) as answer:
-            found = json.load(answer)
+        found = json.loads(_in_time(lambda: _read(url, request, timeout), 3 * timeout))
     except urllib.error.HTTPError as error:
         if error.code == 404:
             return None
@@ -40,7 +46,7 @@ def fetch(url: str, path: str, timeout: float = 10.0) -> dict[str, Any] | None:
                 f"name a file with its token in {TOKEN_FILE}, or a certificate in {CERT} and {KEY}",
             ) from error
         raise CliError(f"the observer at {url} answered {error.code} to {path}") from error
-    except (urllib.error.URLError, OSError, ValueError) as error:
+    except (OSError, ValueError) as error:  # URLError is an OSError
         reason = getattr(error, "reason", None) or error
         raise CliError(f"the observer at {url} does not answer: {reason}", _remedy(url, reason)) from error
     except (http.client.HTTPException, RecursionError) as error:
@@ -52,6 +58,37 @@ def fetch(url: str, path: str, timeout: float = 10.0) -> dict[str, Any] | None:
 
 
 _OTHER = "try again, or name the right one with --url"
+
+
+def _read(url: str, request: urllib.request.Request, timeout: float) -> bytes:
+    handlers: list[urllib.request.BaseHandler] = [urllib.request.HTTPSHandler(context=context(url))]
+    if is_local(url):  # no proxy leads to this machine
+        handlers.append(urllib.request.ProxyHandler({}))
+    with urllib.request.build_opener(*handlers).open(request, timeout=timeout) as answer:
+        body: bytes = answer.read(LARGEST + 1)
+    if len(body) > LARGEST:
+        raise ValueError(f"its answer has more than {LARGEST >> 20} MiB")
+    return body
+
+
+def _in_time(work: Callable[[], bytes], within: float) -> bytes:
+    """What ``work`` returns or raises. Raises ``TimeoutError`` where it takes longer: an answer may come in drops."""
+    done: queue.SimpleQueue[bytes | Exception] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            done.put(work())
+        except Exception as error:
+            done.put(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        found = done.get(timeout=within)
+    except queue.Empty:
+        raise TimeoutError(f"no whole answer within {within:g} s") from None
+    if isinstance(found, Exception):
+        raise found
+    return found
 
 
 def fetch_list(url: str, path: str, *fields: str) -> dict[str, Any]:

@@ -4,18 +4,19 @@ file's own files where this machine has them."""
 import os
 import ssl
 import urllib.parse
-from pathlib import Path
 
+from raycp.base.regular_files import read_regular
 from raycp.cli.errors import BadInput
 from raycp.config.observer import ObserverSpec
 
+_LARGEST = 1 << 20  # bytes of a file: all public authorities have some 200 KB
 TOKEN_FILE, CA, CERT, KEY = (f"RAYCP_OBSERVER_{name}" for name in ("TOKEN_FILE", "CA", "CERT", "KEY"))
 
 
 def is_local(url: str) -> bool:
     """Whether the observer at ``url`` listens on the loopback address, which other machines can't reach."""
     host = urllib.parse.urlsplit(url).hostname or ""
-    return host == "localhost" or host.startswith("127.")
+    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def use_files_of(spec: ObserverSpec) -> None:
@@ -32,8 +33,8 @@ def headers() -> dict[str, str]:
     if not path:
         return {}
     try:
-        token = Path(path).read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
+        token = read_regular(path, _LARGEST).decode().strip()
+    except (OSError, ValueError) as error:
         raise BadInput(f"{TOKEN_FILE}: {path} can't be read: {error}", "name a file with the observer's token") from error
     if not token.isascii() or not token.isprintable() or " " in token:
         raise BadInput(f"{TOKEN_FILE}: {path} has no token", "it must be one word of printable ASCII")
@@ -45,6 +46,8 @@ def context(url: str) -> ssl.SSLContext | None:
     if not url.startswith("https://"):
         return None
     try:
+        for path in filter(None, map(os.environ.get, (CA, CERT, KEY))):
+            read_regular(path, _LARGEST)  # OpenSSL would wait at a FIFO for ever
         made = ssl.create_default_context(cafile=os.environ.get(CA) or None)
         if certificate := os.environ.get(CERT):
             made.load_cert_chain(certificate, os.environ.get(KEY) or None, password=lambda: "")

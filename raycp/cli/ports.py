@@ -39,7 +39,10 @@ def check_ports(doc: FleetDoc, file: Path, why: Refusal = refusal) -> None:
 def _fleet_at(host: str, port: int) -> str:
     """The fleet whose observer listens there; empty where none does, or none that answers to this user."""
     with contextlib.suppress(CliError):
-        return str((fetch(f"http://{host}:{port}", "/api/v1/status", timeout=1.0) or {}).get("fleet") or "")
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+        authority = f"[{host}]" if ":" in host else host
+        found = (fetch(f"http://{authority}:{port}", "/api/v1/status", timeout=1.0) or {}).get("fleet")
+        return found if isinstance(found, str) else ""
     return ""
 
 

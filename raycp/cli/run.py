@@ -14,7 +14,8 @@ from raycp.cli.console import progress
 from raycp.cli.end_signals import Ending
 from raycp.cli.errors import CliError
 from raycp.cli.failure_watch import FailureWatch
-from raycp.cli.fleets import add_address, add_file, add_working_dir, at_ray, claim, run_async, search_of, to_join
+from raycp.cli.fleets import add_address, add_file, at_ray, claim, run_async, to_join
+from raycp.cli.module_search import add_working_dir, search_of
 from raycp.cli.observer_access import is_local, use_files_of
 from raycp.cli.output import bullets
 from raycp.cli.ports import check_ports
@@ -96,6 +97,7 @@ def run(args: argparse.Namespace) -> int:
                 return 128 + (ending.came or signal.SIGINT)
             finally:
                 if at_hand.ours:
+                    ending.ends()
                     run_async(client.down(min(10.0, doc.spec.timeouts.drain)))
                     forget_ray(doc.name, at_hand.address)
                     say(f"fleet {doc.name} is down")

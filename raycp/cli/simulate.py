@@ -4,11 +4,13 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from raycp.base.regular_files import read_regular
 from raycp.cli.console import put
 from raycp.cli.errors import BadInput
 from raycp.cli.output import Column, Page, add_output, document, render
 from raycp.cli.printer import say
 from raycp.config import FleetDoc
+from raycp.config.yamltree import MAX_BYTES
 from raycp.scheduling.baselines import Clusters
 from raycp.scheduling.simulation import SimulationReport
 
@@ -137,7 +139,7 @@ def _summaries(args: argparse.Namespace) -> dict[str, Any]:
     else:
         where = args.capacity
         try:
-            content = msgspec.json.decode(Path(where).read_bytes())
+            content = msgspec.json.decode(read_regular(where, MAX_BYTES))
         except OSError as error:
             raise BadInput(f"{where} can't be read: {error.strerror or error}", "give `live` or a file") from None
         except msgspec.DecodeError as error:

@@ -8,7 +8,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from raycp.cli.fleets import add_file, run_async, search_of
+from raycp.cli.fleets import add_file, run_async
+from raycp.cli.module_search import search_of
 from raycp.cli.printer import say, without_colours
 from raycp.cli.prompt import Promptness, prompt
 from raycp.config import FleetDoc, load_fleet

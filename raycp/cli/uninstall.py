@@ -16,7 +16,8 @@ import msgspec
 from raycp.base.clock import Clock, SystemClock
 from raycp.cli.confirmation import confirmed, has_terminal
 from raycp.cli.errors import FAILED, BadInput, CliError
-from raycp.cli.fleets import add_file, add_working_dir, search_of
+from raycp.cli.fleets import add_file
+from raycp.cli.module_search import add_working_dir, search_of
 from raycp.cli.printer import say
 from raycp.cli.probe import connect_spec
 from raycp.config import FleetDoc, load_fleet

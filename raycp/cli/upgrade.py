@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from raycp.cli.errors import BadInput, CliError
-from raycp.cli.fleets import add_address, add_working_dir, at_ray, existing, namespace_of, run_async, search_of
+from raycp.cli.fleets import add_address, at_ray, existing, namespace_of, run_async
+from raycp.cli.module_search import add_working_dir, search_of
 from raycp.cli.printer import say
 from raycp.cli.run import readiness, summary
 from raycp.cli.submit import submit_job

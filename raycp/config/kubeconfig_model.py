@@ -58,6 +58,9 @@ class KubeconfigExtension(_Section):
     extension: Any = None
 
 
+Extensions = Annotated[list[KubeconfigExtension], BeforeValidator(_without_nulls)]
+
+
 class KubeconfigCluster(_Section):
     """``clusters[].cluster``: where the API server is and how to recognise it."""
 
@@ -68,7 +71,7 @@ class KubeconfigCluster(_Section):
     certificate_authority_data: Pem = b""
     proxy_url: Secret = ""
     disable_compression: bool = False
-    extensions: Annotated[list[KubeconfigExtension], BeforeValidator(_without_nulls)] = []
+    extensions: Extensions = []
 
 
 class ExecVariable(_Section):
@@ -120,6 +123,7 @@ class KubeconfigUser(_Section):
     password: Secret = ""
     auth_provider: KubeconfigProvider | None = None
     exec_: KubeconfigExec | None = None
+    extensions: Extensions = []
 
 
 class KubeconfigContext(_Section):
@@ -128,6 +132,7 @@ class KubeconfigContext(_Section):
     cluster: str = ""
     user: str = ""
     namespace: str = ""
+    extensions: Extensions = []
 
 
 class _NamedCluster(_Section):
@@ -147,16 +152,18 @@ class _NamedContext(_Section):
 
 class _Preferences(_Section):
     colors: bool = False
+    extensions: Extensions = []
 
 
 _Named = TypeVar("_Named", bound=_NamedCluster | _NamedUser | _NamedContext)
 
 
 def _unique(entries: list[_Named]) -> list[_Named]:
-    names = [entry.name for entry in entries]
-    twice = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
-    if twice is not None:
-        raise InvalidValue(f"has two entries named {twice!r}", "keep one of them")
+    known: set[str] = set()
+    for entry in entries:
+        if entry.name in known:
+            raise InvalidValue(f"has two entries named {entry.name!r}", "keep one of them")
+        known.add(entry.name)
     return entries
 
 
@@ -167,6 +174,7 @@ class KubeconfigDocument(_Section):
     kind: str = ""
     preferences: _Preferences = _Preferences()
     current_context: str = ""
+    extensions: Extensions = []
     clusters: Annotated[list[_NamedCluster], BeforeValidator(_without_nulls), AfterValidator(_unique)] = []
     users: Annotated[list[_NamedUser], BeforeValidator(_without_nulls), AfterValidator(_unique)] = []
     contexts: Annotated[list[_NamedContext], BeforeValidator(_without_nulls), AfterValidator(_unique)] = []

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from raycp.base.release import is_importable
 from raycp.config import ConfigError, ControllerSpec, FleetDoc, Problem
 from raycp.kube.connect import UserSource
 from raycp.protocol.amendments import fleet_generation
@@ -151,7 +152,7 @@ def _source_of(controller: Controller) -> _Source:
         base = root = file.parents[len(parts) - (0 if is_package else 1)]
         top = root / parts[0]
     digest = hashlib.sha256()
-    sources = sorted(top.rglob("*.py")) if top.is_dir() else [file]
+    sources = sorted(each for each in top.rglob("*.py") if is_importable(each.relative_to(base))) if top.is_dir() else [file]
     for source in sources[:2000]:
         digest.update(str(source.relative_to(base)).encode())
         digest.update(source.read_bytes())

@@ -17,6 +17,9 @@ from raycp.runtime import job_client
 
 MAX_BYTES = 100 * 1024 * 1024
 
+DOCUMENT = "fleet.yaml"
+"""The fleet file in a job's working directory."""
+
 DASHBOARD = "http://127.0.0.1:8265"
 """Ray's dashboard with its job server, as ``ray start --head`` starts it."""
 
@@ -26,15 +29,18 @@ _LEFT_OUT = ("__pycache__", "node_modules", "*.pyc", "*.egg-info", "venv", "dist
 @contextlib.contextmanager
 def staged(document: str, working_dir: Path) -> Iterator[Path]:
     """A directory to send along: the working directory's files, without hidden ones and environments, and the
-    fleet file (``document``, canonical, so that its paths no longer depend on where it lay) as ``fleet.yaml``.
+    fleet file (``document``, canonical, so that its paths no longer depend on where it lay) as ``DOCUMENT``. Links are followed,
+    unless they lead to a directory that they lie in.
 
-    Raises ``FleetError`` where that is more than ``MAX_BYTES``.
+    Raises ``FleetError`` where that is more than ``MAX_BYTES``, or can't be read.
     """
 
     def ignore(directory: str, names: list[str]) -> set[str]:
         left_out = set(shutil.ignore_patterns(*_LEFT_OUT)(directory, names))
-        left_out |= {name for name in names if name.startswith(".")}
+        left_out |= {name for name in names if name.startswith(".") or (name == DOCUMENT and Path(directory) == working_dir)}
         left_out |= {name for name in names if (Path(directory) / name / "pyvenv.cfg").exists()}
+        inside = {os.path.realpath(each) for each in (Path(directory), *Path(directory).parents)}
+        left_out |= {name for name in names if os.path.realpath(os.path.join(directory, name)) in inside}
         return left_out | {
             name for name in names if not (Path(directory) / name).is_dir() and not (Path(directory) / name).is_file()
         }
@@ -42,17 +48,21 @@ def staged(document: str, working_dir: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="raycp-job-") as name:
         target = Path(name) / "job"
         size = 0
-        for root, directories, files in os.walk(working_dir):
-            left_out = ignore(root, [*directories, *files])
-            directories[:] = [each for each in directories if each not in left_out]
-            size += sum((Path(root) / each).stat().st_size for each in files if each not in left_out)
-            if size > MAX_BYTES:
-                raise FleetError(
-                    f"the working directory {working_dir} has more than {MAX_BYTES // 1024 // 1024} MiB to send: "
-                    "name a smaller one with --working-dir, or bake the modules into the nodes' image"
-                )
-        shutil.copytree(working_dir, target, ignore=ignore)
-        (target / "fleet.yaml").write_text(document)
+        try:
+            for root, directories, files in os.walk(working_dir, followlinks=True):
+                left_out = ignore(root, [*directories, *files])
+                directories[:] = [each for each in directories if each not in left_out]
+                size += sum((Path(root) / each).stat().st_size for each in files if each not in left_out)
+                if size > MAX_BYTES:
+                    raise FleetError(
+                        f"the working directory {working_dir} has more than {MAX_BYTES // 1024 // 1024} MiB to send: "
+                        "name a smaller one with --working-dir, or bake the modules into the nodes' image"
+                    )
+            shutil.copytree(working_dir, target, ignore=ignore)
+        except shutil.Error as error:  # one line for each file
+            source, _, why = error.args[0][0]
+            raise FleetError(f"{source} can't be sent: {why}. Name another directory with --working-dir") from error
+        (target / DOCUMENT).write_text(document)
         yield target
 
 
@@ -66,7 +76,7 @@ def entrypoint(address: str, python: str | None, command: Sequence[str] = ("run"
         except OSError:
             local = False
         python = sys.executable if local else "python"
-    return " ".join([shlex.quote(python), "-m raycp.cli.main", *command, "-c fleet.yaml --address auto --working-dir ."])
+    return " ".join([shlex.quote(python), "-m raycp.cli.main", *command, f"-c {DOCUMENT} --address auto --working-dir ."])
 
 
 def submission_id(fleet: str, generation: str, known: dict[str, str]) -> tuple[str, bool]:

@@ -48,7 +48,8 @@ async def serve(
     announce: Callable[[str], None] = print,
     until: asyncio.Event | None = None,
 ) -> None:
-    """Run clusters until ``until`` is set, or SIGINT or SIGTERM arrive; write ``NAME.kubeconfig`` into ``directory``.
+    """Run clusters until ``until`` is set, or SIGINT, SIGTERM or SIGHUP arrive (the latter unless it is ignored, as by ``nohup``);
+    write ``NAME.kubeconfig`` into ``directory``, which lasts as long as what it lets in to: the cluster, or its ``dataDir``.
 
     Prints one line per cluster, ``NAME SERVER KUBECONFIG``, when it serves. Raises ``OSError`` if a port is taken.
     """
@@ -56,20 +57,28 @@ async def serve(
     stop = until if until is not None else asyncio.Event()
     loop = asyncio.get_running_loop()
     if until is None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stop.set)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN or number is not signal.SIGHUP:
+                loop.add_signal_handler(number, stop.set)
     running: list[EmbeddedCluster] = []
+    written: list[Path] = []
     try:
         for name, spec in clusters:
+            if stop.is_set():
+                break
             cluster = EmbeddedCluster(name, spec)
             running.append(cluster)
             endpoint = await cluster.start()
             path = directory / f"{name}.kubeconfig"
             write_kubeconfig(path, endpoint.kubeconfig)
+            if spec.data_dir is None:
+                written.append(path)
             announce(f"{name} {endpoint.server} {path}")
         tune()
         await stop.wait()
     finally:
+        for path in written:
+            path.unlink(missing_ok=True)
         for cluster in reversed(running):
             await cluster.stop()
 

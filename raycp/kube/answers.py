@@ -14,6 +14,7 @@ import email.utils
 import math
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import msgspec
@@ -140,6 +141,25 @@ def retry_after_seconds(text: str | None, date: str | None = None) -> float | No
         except Exception:  # it is no date, or there is none to compare it with
             return None
     return None if math.isnan(seconds) else min(RETRY_AFTER_MAX, max(0.0, seconds))
+
+
+_LAST_CLOCK = datetime(2200, 1, 1, tzinfo=UTC).timestamp()
+"""No clock shows this or more; with it, no sum of times and what clocks are off leaves the years that a text can have."""
+
+
+def seconds_ahead(date: str | None, wall: float) -> float | None:
+    """By how much the clock that made a ``Date`` header is ahead of ``wall``; 0 below the header's resolution, None for what is no
+    date. It never fails: the answer that has it may be that of a write.
+    """
+    try:
+        found = email.utils.parsedate_to_datetime(date or "")
+        at = (found if found.tzinfo is not None else found.replace(tzinfo=UTC)).timestamp()
+    except Exception:  # of several types: the zone alone may overflow
+        return None
+    if not 0.0 <= at < _LAST_CLOCK:
+        return None
+    ahead = at + 0.5 - wall
+    return ahead if abs(ahead) > 1.0 else 0.0
 
 
 def _shown(answer: Response) -> str:

@@ -6,12 +6,11 @@ runs after everything that can wait, so that a permit is checked at the moment o
 
 import asyncio
 import contextlib
-import email.utils
 import logging
 from collections.abc import AsyncIterator, Mapping
 
 from raycp.base.clock import Clock
-from raycp.kube.answers import answer_error
+from raycp.kube.answers import answer_error, seconds_ahead
 from raycp.kube.breaker import Breaker
 from raycp.kube.budget import LIVE, Budget
 from raycp.kube.connect import ConnectSpec
@@ -308,12 +307,9 @@ class ClusterClient(ObjectCalls):
 
     def _measure_skew(self, date: str | None) -> None:
         self._skew_due = asyncio.get_running_loop().time() + _SKEW_SECONDS
-        if date:
-            with contextlib.suppress(ValueError, TypeError):
-                ahead = email.utils.parsedate_to_datetime(date).timestamp() + 0.5 - self._clock.wall()
-                ahead = ahead if abs(ahead) > 1.0 else 0.0  # below the resolution of the header
-                if abs(ahead - self.skew) > 1.0:
-                    self.skew = ahead
+        ahead = seconds_ahead(date, self._clock.wall())
+        if ahead is not None and abs(ahead - self.skew) > 1.0:
+            self.skew = ahead
 
     def _log_breaker(self, old: str, new: str, reason: str) -> None:
         log.warning("cluster %r: breaker %s -> %s%s", self.name, old, new, f" ({reason})" if reason else "")

@@ -16,6 +16,7 @@ from raycp.kube.exec_plugin import PluginError, run_plugin
 
 _VERSIONS = ("client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1")
 _CLUSTER_EXTENSION = "client.authentication.k8s.io/exec"
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")  # without a zone: another time on each node
 _SHORTEST = 4  # characters of a value that is hidden wherever it occurs; a shorter one only as a word of its own
 
 
@@ -40,7 +41,7 @@ class _Status(msgspec.Struct, rename="camel"):
 
 class _Printed(msgspec.Struct, rename="camel"):
     api_version: str
-    kind: str
+    kind: str = "ExecCredential"
     status: _Status | None = None
 
 
@@ -67,6 +68,8 @@ async def exec_credential(entry: KubeconfigExec, cluster: KubeconfigCluster, ca:
             hint = " ".join(entry.install_hint.split())
             hint = "".join(each for each in hint if each.isprintable())[:200]
             raise PluginError("it is not on PATH" + (f": {hint}" if hint else ""))
+        if not os.path.isabs(found):  # a "." in PATH: as in Go, whoever can write where we stand is not run
+            raise PluginError("it is on PATH only where that names the working directory: write ./ before it, or its whole path")
         command = found
     env = {**os.environ, **{variable.name: variable.value for variable in entry.env}}
     info: dict[str, Any] = {"interactive": False}
@@ -101,7 +104,9 @@ def _credential(printed: bytes, version: str) -> ExecCredential:
         if found.kind != "ExecCredential" or found.status is None:
             raise ValueError
         status, expires = found.status, None
-        if status.expiration_timestamp:
+        if status.expiration_timestamp is not None:
+            if not _RFC3339.fullmatch(status.expiration_timestamp):
+                raise ValueError
             expires = datetime.datetime.fromisoformat(status.expiration_timestamp).timestamp()
         token = status.token or ""
         cert, key = status.client_certificate_data or "", status.client_key_data or ""

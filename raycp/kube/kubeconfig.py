@@ -116,22 +116,24 @@ class _Reading:
         except ValueError as error:
             raise self.refused(str(error)) from None
         cert = self._either(user.client_certificate_data, user.client_certificate, "client-certificate")
-        key = self._either(user.client_key_data, user.client_key, "client-key") if cert else None
+        key = self._either(user.client_key_data, user.client_key, "client-key") if cert is not None else None
         if not _is_tls(login.server):
             return structs.replace(login, headers=headers)
         if user.auth_provider is not None and user.auth_provider.name != "oidc":
             problem = f"its auth provider {user.auth_provider.name!r} does not exist any more"
             raise self.refused(problem, "Use an exec plugin, such as gke-gcloud-auth-plugin or kubelogin")
-        given = ExecCredential(cert=cert or "", key=key or "")
+        given = ExecCredential()
         authorization = self._authorization(user)
-        if not authorization and not cert:
+        if not authorization and cert is None:
             given = await self._ask(cluster, login.pem.ca, oidc, wall)
         elif not authorization and user.auth_provider is not None:
             token = await self._provided(user.auth_provider, oidc, wall)
             given = structs.replace(given, token=token.token, expires=token.expires)
+        if cert is None:
+            cert, key = given.cert or None, given.key or None
         return structs.replace(
             login,
-            pem=TlsPem(login.pem.ca, given.cert or None, given.key or None),
+            pem=TlsPem(login.pem.ca, cert, key),
             authorization=authorization or (f"Bearer {given.token}" if given.token else None),
             headers=headers,
             expires=given.expires,

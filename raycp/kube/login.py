@@ -40,21 +40,31 @@ class Login(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def server_url(server: str) -> str:
-    """``clusters[].cluster.server`` with its scheme: http if it has none, as in client-go. Raises ``ValueError``."""
-    if any(each.isspace() or not each.isprintable() for each in server):
-        raise ValueError(f"the server {server!r} contains white space")
+    """``clusters[].cluster.server`` with its scheme: http if it has none, as in client-go.
+
+    One with a name and a password is refused: Go sends these in place of the user's own credential. Raises ``ValueError``, whose
+    text has no password.
+    """
+    shown = server.rpartition("@")[2]
+    if server[:1].isspace() or not server.isprintable():
+        raise ValueError(f"the server {shown!r} contains white space")
     url = urlsplit(server)
     if not url.scheme or not url.netloc:
         url = urlsplit(f"http://{server}")
         if url.path not in ("", "/"):
-            raise ValueError(f"the server {server!r} is neither a URL nor HOST:PORT")
-    return f"{url.scheme}://{url.netloc.rpartition('@')[2]}{url.path}"
+            raise ValueError(f"the server {shown!r} is neither a URL nor HOST:PORT")
+    if "@" in url.netloc:
+        raise ValueError(f"the server's URL has a name and a password before {shown!r}: give them to its user")
+    if " " in url.netloc:
+        raise ValueError(f"the server {shown!r} contains white space")
+    return f"{url.scheme}://{url.netloc}{url.path}"
 
 
 def impersonation(user: KubeconfigUser) -> tuple[tuple[str, str], ...]:
     """The headers of ``as``, ``as-uid``, ``as-groups`` and ``as-user-extra`` (Kubernetes documentation, "User impersonation").
 
-    Raises ``ValueError`` for a value that no header can have.
+    What is not ASCII is sent as UTF-8, as Go does it: each character of a value found here is a byte. Raises ``ValueError`` for a
+    value that no header can have.
     """
     if not user.as_:
         if user.as_uid or user.as_groups or user.as_user_extra:
@@ -67,6 +77,6 @@ def impersonation(user: KubeconfigUser) -> tuple[tuple[str, str], ...]:
     for key, values in user.as_user_extra.items():
         found += [(f"Impersonate-Extra-{quote(key, safe=_NAME_CHARACTERS)}", value) for value in values or []]
     for name, value in found:
-        if not (value.isascii() and (value.isprintable() or not value)):
+        if any(each < " " or each == "\x7f" for each in value):
             raise ValueError(f"the value of {name} contains characters that an HTTP header may not have")
-    return tuple(found)
+    return tuple((name, value.encode("utf-8", "replace").decode("latin-1")) for name, value in found)

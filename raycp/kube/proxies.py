@@ -74,8 +74,9 @@ def _matches(rule: str, host: str, port: int, address: ipaddress.IPv4Address | i
     if rule in ("", "*"):
         return rule == "*"
     if "/" in rule:
+        base, _, bits = rule.partition("/")
         try:
-            return address is not None and address in ipaddress.ip_network(rule, strict=False)
+            return bits.isdecimal() and address is not None and address in ipaddress.ip_network((base, int(bits)), strict=False)
         except ValueError:
             return False
     name, wanted = rule, ""
@@ -85,14 +86,16 @@ def _matches(rule: str, host: str, port: int, address: ipaddress.IPv4Address | i
     if not name or (wanted and wanted != str(port)):
         return False
     ours = _address(name)
-    if ours is not None:
+    if ours is not None or address is not None:
         return ours == address
     name = name.removeprefix("*") if name.startswith("*.") else name
     return host.endswith(name if name.startswith(".") else f".{name}") or host == name
 
 
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """An IPv4 address that is written as one of IPv6 is the former, as in Go."""
     try:
-        return ipaddress.ip_address(text)
+        found = ipaddress.ip_address(text)
     except ValueError:
         return None
+    return getattr(found, "ipv4_mapped", None) or found

@@ -1,7 +1,8 @@
 """Where the API of a cluster is reached."""
 
+import posixpath
 import ssl
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, quote, unquote_to_bytes, urlsplit
 
 import msgspec
 
@@ -26,14 +27,15 @@ class Target(msgspec.Struct, frozen=True):
         url = _url(server)
         if proxy:
             parse_proxy(proxy)
-        host = str(url.hostname)
+        name = str(url.hostname)
+        host = name if name.isascii() else name.encode("idna").decode()
         secure = url.scheme == "https"
         return cls(
             host=host,
             port=url.port or (443 if secure else 80),
-            base=url.path.rstrip("/"),
+            base=_base(url.path),
             tls=tls if secure else None,
-            server_hostname=(server_hostname or host) if secure else None,
+            server_hostname=(server_hostname or host).removesuffix(".") if secure else None,  # as in Go: no certificate has the dot
             proxy=proxy or None,
         )
 
@@ -50,6 +52,12 @@ class Target(msgspec.Struct, frozen=True):
         """``host:port``, as in a Host header."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
+
+
+def _base(path: str) -> str:
+    """The prefix of all paths, cleaned and escaped as client-go does it."""
+    clean = posixpath.normpath(b"/" + unquote_to_bytes(path).strip(b"/"))
+    return quote(clean, safe="/$&+,:;=@").rstrip("/")
 
 
 def _url(text: str) -> SplitResult:

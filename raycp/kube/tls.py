@@ -48,7 +48,7 @@ def tls_context(cluster: str, pem: TlsPem, *, verify: bool) -> ssl.SSLContext:
         _load_bundle(cluster, context, pem.ca)
     else:
         context.load_default_certs()
-    if pem.cert or pem.key:
+    if pem.cert is not None or pem.key is not None:
         try:
             with memory_file(pem.cert or "") as cert, memory_file(pem.key or "") as key:
                 context.load_cert_chain(cert, key, password=_no_passphrase)

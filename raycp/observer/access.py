@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 
 SHORTEST_TOKEN = 16
 LONGEST_FILE = 64 * 1024
+LARGEST_PEM = 1 << 20
 
 LOOK_EVERY = 5.0
 """Seconds between two looks at the files."""
@@ -161,11 +162,13 @@ class ObserverAccess:
             return None
         made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         try:
+            _readable(spec.tls.cert, spec.tls.key)
             made.load_cert_chain(spec.tls.cert, spec.tls.key, password=lambda: "")
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
             raise AccessError(f"{spec.tls.cert} and {spec.tls.key} can't be used as certificate and key: {error}") from error
         if spec.clients is not None:
             try:
+                _readable(spec.clients.ca)
                 made.load_verify_locations(spec.clients.ca)
             except (OSError, ValueError) as error:
                 raise AccessError(f"{spec.clients.ca} can't be used as certificate authority: {error}") from error
@@ -200,6 +203,12 @@ def _token(path: str) -> bytes:
     if len(token) < SHORTEST_TOKEN:
         raise AccessError(f"the token in {path} has fewer than {SHORTEST_TOKEN} characters: make one with `openssl rand -hex 32`")
     return token
+
+
+def _readable(*paths: str) -> None:
+    """Raises ``OSError`` for what is no file of reasonable size: OpenSSL would wait at a FIFO for ever."""
+    for path in paths:
+        read_regular(path, LARGEST_PEM)
 
 
 def _password(given: str) -> str:

@@ -1,7 +1,6 @@
 """The actor of one embedded cluster: starts it, reports its endpoint, writes a kubeconfig file."""
 
 import asyncio
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 from raycp.base.clock import Clock
 from raycp.base.problems import ProblemCode, ProblemOwner, Subject
 from raycp.embedded.cluster import EmbeddedCluster
+from raycp.embedded.files import write_whole
 from raycp.kube import ConnectSpec
 from raycp.member.core import MemberCore
 from raycp.member.limits import REQUESTS_AT_ONCE, breaker_policy
@@ -113,8 +113,5 @@ def write_kubeconfig(fleet: str, cluster: str, text: str) -> str:
     directory = fleet_home(fleet)
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     path = directory / f"{cluster}.kubeconfig"
-    partial = path.with_suffix(f".{os.getpid()}.tmp")
-    partial.touch(mode=0o600)
-    partial.write_text(text)
-    partial.replace(path)
+    write_whole(path, text.encode())
     return str(path)

@@ -47,14 +47,21 @@ def resolve(address: str) -> str:
 
     Raises ``RayError`` where no head answers there, within seconds.
     """
+    if address == "auto":
+        address = of_environment()
     if address == "local":
         return ""
-    named = address if address != "auto" else os.environ.get("RAY_ADDRESS", "")
+    named = address if address != "auto" else ""
     where = named or _only([each for each in running_addresses() if ray_token.token_of(each) is None])
     why = silence(where) if where else ""
     if why and named:
         raise RayError(f"no Ray answers at {where}: {why}. Start one with `ray start --head`, or correct the address")
     return "" if why or not where else where
+
+
+def of_environment() -> str:
+    """``RAY_ADDRESS``, which may be ``auto`` and ``local``, as in Ray; ``auto`` where there is none."""
+    return os.environ.get("RAY_ADDRESS", "").strip() or "auto"
 
 
 def connect(address: str, num_cpus: int | None = None) -> AtHand:

@@ -34,6 +34,15 @@ def test_a_copy_is_the_same_code_and_a_change_of_a_line_is_not(package: Path, tm
     assert code_digest(package) not in (first, changed)
 
 
+def test_what_an_editor_lays_beside_the_sources_does_not_count(package: Path) -> None:
+    first = code_digest(package)
+    (package / "base/.#keys.py").symlink_to("someone@somewhere.1234")
+    (package / ".#main.py").symlink_to("someone@somewhere.1234")
+    (package / "base/.ipynb_checkpoints").mkdir()
+    (package / "base/.ipynb_checkpoints/keys-checkpoint.py").write_text("A = 3")
+    assert code_digest(package) == first
+
+
 def test_what_no_process_of_a_fleet_imports_does_not_count(package: Path) -> None:
     first = code_digest(package)
     (package / "cli/run.py").write_text("B = 2\n")

@@ -93,6 +93,20 @@ def test_the_generation_is_the_one_that_the_fleet_will_run(tmp_path: Path, capsy
     assert json.loads(capsys.readouterr().out)["generation"] == fleet.generation
 
 
+def test_modules_are_found_where_run_is_told_to_find_them(tmp_path: Path, capsys: Captured) -> None:
+    modules = tmp_path / "new"
+    (modules / "in_a_folder").mkdir(parents=True)
+    (modules / "in_a_folder/__init__.py").write_text(MODULE)
+    (modules / "in_a_folder/.#__init__.py").symlink_to("someone@somewhere.1234")  # an editor's
+    file = write(tmp_path, EMBEDDED.replace("MODULE", "in_a_folder"))
+    assert cli.main(["check", "-c", str(file), "--offline"]) == 2
+    assert "in_a_folder" in capsys.readouterr().err
+    assert cli.main(["check", "-c", str(file), "--offline", "--working-dir", str(modules), "-o", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["generation"] == build_fleet(load_fleet(file), file, [modules]).generation
+    assert cli.main(["check", "-c", str(file), "--offline", "--working-dir", str(modules / "none")]) == 2
+    assert "is not a directory" in capsys.readouterr().err
+
+
 def test_an_invalid_file_is_bad_input(tmp_path: Path, capsys: Captured) -> None:
     file = write(tmp_path, FLEET.replace("kubeconfig", "kubeconfg"))
     assert cli.main(["check", "-c", str(file)]) == 2

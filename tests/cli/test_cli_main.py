@@ -103,6 +103,8 @@ def test_exit_codes_of_errors() -> None:
     assert describe(CliError("no", "try yes")) == (1, "no; try yes")
     assert describe(BadInput("no"))[0] == 2
     assert describe(FileNotFoundError(2, "No such file", "/x")) == (1, "/x: No such file")
+    assert describe(OSError(28, "No space left on device")) == (1, "No space left on device; make room there")
+    assert "a bug in raycp" in describe(OSError(9, "Bad file descriptor"))[1]
 
 
 def test_a_closed_pipe_is_not_an_error(tmp_path: Path) -> None:

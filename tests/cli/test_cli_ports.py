@@ -1,6 +1,8 @@
 """A port that a fleet file asks for and that is taken is reported before anything is started."""
 
+import contextlib
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,8 @@ import pytest
 
 from raycp.cli import main as cli
 from raycp.cli import ports
+from raycp.cli.errors import CliError
+from raycp.cli.observer import fetch
 from raycp.cli.ports import check_ports, refusal
 from raycp.config import ConfigError, FleetDoc
 
@@ -24,6 +28,59 @@ def fleet(**spec: Any) -> FleetDoc:
 
 def taken(*numbers: int) -> ports.Refusal:
     return lambda host, port: "is taken" if port in numbers else ""
+
+
+@contextlib.contextmanager
+def answering(answer: bytes, drop: float = 0.0) -> Iterator[int]:
+    """The port of a process that answers this to whoever connects; with ``drop``, a byte in each so many seconds, for ever."""
+    over = threading.Event()
+
+    def serve(server: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1000)
+                connection.sendall(answer)
+                while drop and not over.wait(drop):
+                    connection.sendall(b" ")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=serve, args=(server,), daemon=True).start()
+        yield int(server.getsockname()[1])
+        over.set()
+
+
+OK = b"HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n"
+STRANGE = {
+    "another protocol": b"SSH-2.0-OpenSSH_9.6\r\n",
+    "nothing": b"",
+    "a half": OK + b"Content-Length: 100\r\n\r\n{}",
+    "no chunks": OK.replace(b"1.0", b"1.1") + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+    "a long header": OK + b"A: " + b"x" * 100_000 + b"\r\n\r\n",
+    "no object": OK + b"\r\n[1]",
+    "a deep one": OK + b"\r\n" + b"[" * 100_000,
+    "no text": OK + b"\r\n\xff",
+    "another type": OK + b'\r\n{"fleet": {"a": 1}}',
+}
+
+
+@pytest.mark.parametrize("what", STRANGE)
+def test_whoever_listens_at_the_observers_port_is_no_bug_of_raycps(what: str) -> None:
+    with answering(STRANGE[what]) as port, pytest.raises(ConfigError, match=r"is taken on 127\.0\.0\.1; end the process"):
+        check_ports(fleet(observer={"port": port}), FILE)
+
+
+def test_an_observer_whose_answer_never_ends_does_not_answer() -> None:
+    with answering(OK + b"\r\n{", drop=0.02) as port, pytest.raises(CliError, match=r"no whole answer within 0\.3 s"):
+        fetch(f"http://127.0.0.1:{port}", "/", timeout=0.1)
+
+
+def test_no_proxy_leads_to_an_observer_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with answering(OK + b'\r\n{"fleet": "blue"}') as port:
+        assert fetch(f"http://127.0.0.1:{port}", "/") == {"fleet": "blue"}
 
 
 @pytest.fixture

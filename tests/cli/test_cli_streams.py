@@ -56,11 +56,12 @@ def test_the_exit_code_stays_where_nobody_reads_the_error(where: str) -> None:
 
 def test_a_closed_stream_is_not_where_the_next_file_opens() -> None:
     look = "import os; from raycp.cli.printer import open_closed; open_closed(); "
-    look += "print([os.readlink(f'/proc/self/fd/{n}') for n in (0, 2)])"
+    look += "print([os.readlink(f'/proc/self/fd/{n}') for n in (0, 2)]); "
+    look += "from raycp.cli.confirmation import has_terminal; print(has_terminal())"
     done = subprocess.run(
         ["bash", "-c", f'{sys.executable} -c "{look}" <&- 2>&-'], capture_output=True, text=True, timeout=30, check=True
     )
-    assert done.stdout == "['/dev/null', '/dev/null']\n"
+    assert done.stdout == "['/dev/null', '/dev/null']\nFalse\n", "nobody is asked, either"
 
 
 def test_what_a_command_says_on_the_way_may_be_lost_on_standard_error_only(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,6 +54,15 @@ def test_the_first_ends_it_and_the_next_are_told_so(number: signal.Signals, inte
     assert (out, err, process.returncode) == ("over\n", "", 0)
 
 
+def test_an_end_that_nobody_has_asked_for_is_not_interrupted_either(capsys: pytest.CaptureFixture[str]) -> None:
+    """As that of `raycp demo` when its jobs are done, or of `raycp run` after an error."""
+    with Ending("it is being taken down") as ending:
+        ending.ends()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.raise_signal(number)
+            assert capsys.readouterr().err == "it is being taken down; SIGKILL would leave processes and files behind\n"
+
+
 def test_a_terminal_that_ends_ends_nothing_under_nohup() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:

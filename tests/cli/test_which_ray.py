@@ -61,7 +61,32 @@ def test_what_is_named_comes_first_then_the_file_then_the_environment(
     assert fleets.existing(arguments(tmp_path, address="10.0.0.1:6379", ray=THERE)) == "10.0.0.1:6379"
     assert fleets.existing(arguments(tmp_path, ray=THERE)) == THERE
     assert fleets.existing(arguments(tmp_path, ray="auto")) == OTHER
+    assert fleets.existing(arguments(tmp_path, address="auto", ray=THERE)) == OTHER, "as in a Ray job, whatever the file says"
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("environment", "given"),
+    [
+        (OTHER, {"ray": "local"}),  # `run` has started one for it
+        (OTHER, {"ray": "auto", "address": "local"}),
+        ("auto", {"ray": "auto"}),
+        ("local", {"ray": "auto"}),
+        (" ", {"ray": "auto"}),
+        ("", {"ray": "auto", "address": ""}),
+        ("", {"ray": "auto", "address": "auto"}),
+    ],
+)
+def test_what_names_no_ray_leads_to_the_fleets_own_and_starts_none(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environment: str, given: dict[str, str]
+) -> None:
+    machine.rays = [HERE, THERE]
+    monkeypatch.setenv("RAY_ADDRESS", environment)
+    fleet_home.record_ray("blue", THERE)
+    assert fleets.existing(arguments(tmp_path, **given)) == THERE
+    machine.rays = []
+    with pytest.raises(CliError, match="no Ray runs on this machine"):
+        fleets.existing(arguments(tmp_path, **given))
 
 
 @pytest.mark.parametrize("by", [{"ray": "auto"}, {"fleet": "blue"}])
@@ -151,3 +176,7 @@ def test_run_says_which_ray_the_environment_names(
     machine.answering = set()
     with pytest.raises(CliError, match=f"no Ray answers at {OTHER}: refused"):
         fleets.to_join("auto")
+    machine.rays = [HERE]
+    for value, where in (("auto", HERE), ("local", "")):
+        monkeypatch.setenv("RAY_ADDRESS", value)
+        assert fleets.to_join("auto") == where

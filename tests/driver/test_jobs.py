@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import shutil
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from ray.job_submission import JobStatus
 
 from raycp.driver import jobs
 from raycp.driver.fleet_client import FleetError
-from raycp.driver.jobs import DASHBOARD, entrypoint, job_server
+from raycp.driver.jobs import DASHBOARD, DOCUMENT, entrypoint, job_server, staged
 from raycp.runtime import job_client
 
 URL, OTHER = "http://ray.example.com:8265", "http://other.example.com:8265"
@@ -132,3 +133,36 @@ async def test_a_job_server_that_falls_silent_after_the_job_keeps_nobody_waiting
     finally:
         CutClient.answers.set()
     assert said[-1].endswith("can't be read: TimeoutError"), said
+
+
+def test_what_is_sent_has_an_end_and_is_sent_once(tmp_path: Path) -> None:
+    """Links to directories that they lie in, directly or through another; and a fleet file that may not be written."""
+    source = tmp_path / "a folder"
+    (source / "one").mkdir(parents=True)
+    (source / "two").mkdir()
+    (source / "two/module.py").write_text("A = 1")
+    (source / DOCUMENT).mkdir()
+    for link, to in (("self", "."), ("up", ".."), ("one/two", "../two"), ("two/one", "../one")):
+        (source / link).symlink_to(to)
+    with staged("the document", source) as sent:
+        files = {str(each.relative_to(sent)): each.read_text() for each in sent.rglob("*") if each.is_file()}
+    assert files == {DOCUMENT: "the document", "two/module.py": "A = 1", "one/two/module.py": "A = 1"}
+
+
+def test_what_links_lead_to_counts_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/large").write_bytes(bytes(2000))
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source/data").symlink_to("../data")
+    monkeypatch.setattr(jobs, "MAX_BYTES", 1000)
+    with pytest.raises(FleetError, match="--working-dir"), staged("", tmp_path / "source"):
+        pass
+
+
+def test_a_file_that_can_not_be_sent_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(source: Path, target: Path, **_: Any) -> None:
+        raise shutil.Error([(f"{source}/module.py", f"{target}/module.py", "Permission denied")])
+
+    monkeypatch.setattr(shutil, "copytree", refused)
+    with pytest.raises(FleetError, match=r"module.py can't be sent: .*Permission denied.* --working-dir"), staged("", tmp_path):
+        pass

@@ -81,6 +81,11 @@ def plugin(status: str, version: str = V1, before: str = "") -> dict[str, str]:
     return {"plugin": f"#!/bin/sh\n{before}\ncat <<END\n{answer}\nEND\n"}
 
 
+def expires(when: str) -> dict[str, str]:
+    """A plugin whose token ends then."""
+    return plugin(f'{{"token": "{TOKEN}", "expirationTimestamp": "{when}"}}')
+
+
 PRINTS_CERT = {
     "plugin": "#!/bin/sh\ncat <folder>/answer\n",
     "answer": f"apiVersion: {V1}\nkind: ExecCredential\nstatus:\n  clientCertificateData: |\n    <indented:cert>\n"

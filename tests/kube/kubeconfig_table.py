@@ -3,7 +3,7 @@
 import base64
 
 from doormen import FAR, GUEST, TOKEN
-from kubeconfig_rows import BETA, CLUSTER_INFO, PRINTS_CERT, V1, VERSION, Row, dump, far, oidc, plugin, runs, server
+from kubeconfig_rows import BETA, CLUSTER_INFO, PRINTS_CERT, V1, VERSION, Row, dump, expires, far, oidc, plugin, runs, server
 
 GIVES = plugin(f'{{"token": "{TOKEN}"}}')
 FAILS = {"plugin": "#!/bin/sh\nexit 1\n"}
@@ -51,6 +51,8 @@ TOKENS = [
         {"token": TOKEN, "as": "jane", "as-uid": "7", "as-groups": ["a", "b"], "as-user-extra": {"example.org/Scope%": ["x", "z"]}},
     ),
     Row("impersonation of groups without a user", False, {"token": TOKEN, "as-groups": ["a"]}),
+    Row("impersonation of names that are not ASCII", True, {"token": TOKEN, "as": "jürgen", "as-groups": ["prüfer", " a "]}),
+    Row("impersonation of a name with a line break", False, {"token": TOKEN, "as": "j\nX: y"}),
 ]
 CERTIFICATES = [
     Row("a client certificate", True, CERT),
@@ -69,6 +71,13 @@ CERTIFICATES = [
         False,
         {"token": TOKEN, "client-certificate": "x", "client-key": "x"},
     ),
+    Row(
+        "a client certificate file that is empty, beside a token",
+        False,
+        {"client-certificate": "pki/c.pem", "client-key": "k.pem", "token": TOKEN},
+        files={"pki/c.pem": "", "k.pem": ""},
+    ),
+    Row("a key file that is empty", False, {"client-certificate": "pki/c.pem", "client-key": "k.pem"}, files={**PKI, "k.pem": ""}),
     Row("a key that is encrypted", False, {"client-certificate-data": "<64:locked-cert>", "client-key-data": "<64:locked-key>"}),
     Row("base64 that is none, of another user", False, files={"config": dump() + "- {name: v, user: {client-key-data: '?'}}\n"}),
 ]
@@ -104,6 +113,8 @@ SERVERS = [
     Row("insecure-skip-tls-verify as text", False, cluster=server(ca=None, insecure_skip_tls_verify="true")),
     Row("HTTPS:// in capitals", True, cluster=server("HTTPS://LOCALHOST:<port:main>")),
     Row("a path behind the server", True, cluster=server("<url:main>/k8s/clusters/c-1/"), command=VERSION),
+    Row("a path that is neither clean nor ASCII", True, cluster=server("<url:main>//ü b/../c%2Fd é/"), command=VERSION),
+    Row("tls-server-name with the dot of the root", True, cluster=server("<url:far>", tls_server_name=f"{FAR}.")),
     Row("http: no credential is sent", True, cluster=server("<url:plain>")),
     Row("http: impersonation is", True, {"token": TOKEN, "as": "jane"}, server("<url:plain>")),
     Row("http without a user", True, cluster=server("<url:plain>"), user={}),
@@ -138,6 +149,12 @@ FILES = [
     Row("a mapping in place of a list", False, files={"config": dump(users={"u": {"token": TOKEN}})}),
     Row("a second document is ignored", True, files={"config": dump() + "---\nfoo: ["}),
     Row("of two equal keys the last one counts", True, files={"config": "users: []\n" + dump()}),
+    Row("extensions of a user that are a mapping", False, {"token": TOKEN, "extensions": {}}),
+    Row(
+        "extensions of a context that are a mapping",
+        False,
+        files={"config": dump(contexts=[{"name": "one", "context": {"cluster": "c", "user": "u", "extensions": {"a": 1}}}])},
+    ),
     Row("another kind", False, files={"config": dump(kind="Secret")}),
     Row("another apiVersion", False, files={"config": dump(apiVersion="v2")}),
     Row("no kind, no apiVersion, unknown keys", True, files={"config": dump(cluster={"y": []}, kind=None, apiVersion=None, z={})}),
@@ -211,6 +228,12 @@ PLUGINS = [
     Row("a plugin that is missing", False, runs("no-such-plugin", installHint="install it")),
     Row("a plugin without a command", False, runs("")),
     Row("a plugin that prints a half", False, runs(), files=plugin('{"clientKeyData": "x"}')),
+    Row("a plugin that prints no kind", True, runs(), files={"plugin": GIVES["plugin"].replace('"kind": "ExecCredential", ', "")}),
+    Row("a plugin that prints an expiry", True, runs(), files=expires("2040-01-01T00:00:00.123456789+02:00")),
+    Row("a plugin that prints an expiry without a zone", False, runs(), files=expires("2040-01-01T00:00:00")),
+    Row("a plugin that prints a date as expiry", False, runs(), files=expires("2040-01-01")),
+    Row("a plugin that prints an empty expiry", False, runs(), files=expires("")),
+    Row("a plugin that PATH finds in the working directory", False, runs("plugin"), files=GIVES, env={"PATH": ".:/bin:/usr/bin"}),
     Row("a plugin that prints no status", False, runs(), files=plugin("null")),
     Row("a plugin that answers in another version", False, runs(), files=plugin(f'{{"token": "{TOKEN}"}}', BETA)),
     Row(
@@ -271,6 +294,19 @@ PROXIES = [
         cluster=server("https://10.1.2.3:6443", tls_server_name="localhost"),
         env={"HTTPS_PROXY": HTTP, "no_proxy": "10.2.0.0/16,10.1.2.3:443"},
     ),
+    Row(
+        "NO_PROXY with the end of an address, and a network with a mask in dots",
+        True,
+        cluster=server("https://10.1.2.3:6443", tls_server_name="localhost"),
+        env={"HTTPS_PROXY": HTTP, "NO_PROXY": "2.3,.2.3,10.1.2.3/255.0.0.0"},
+    ),
+    Row(
+        "HTTPS_PROXY is not for this machine's IPv4 address as one of IPv6",
+        True,
+        cluster=server("https://[::ffff:127.0.0.1]:<port:main>", tls_server_name="localhost"),
+        env={"HTTPS_PROXY": HTTP},
+    ),
+    Row("a server whose name is not ASCII", False, cluster=server("https://zürich.test:6443"), env={"HTTPS_PROXY": HTTP}),
     Row("proxy-url before NO_PROXY", True, cluster=far(HTTP), env={"NO_PROXY": "*"}),
 ]
 ROWS = [*TOKENS, *CERTIFICATES, *SERVERS, *FILES, *PLUGINS, *PROXIES]

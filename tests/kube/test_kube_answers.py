@@ -1,6 +1,7 @@
 """What counts as an API server's answer: by status, content type and form."""
 
 import json
+import time
 
 import pytest
 from aiohttp import web
@@ -10,7 +11,7 @@ from raycp.base.keys import GVK
 from raycp.config.embedded import BadAnswerKind
 from raycp.embedded.badanswers import BODIES
 from raycp.kube import ApiError, BadAnswer, ClusterClient, KubeError, NoSuchKind, Response, Unreachable
-from raycp.kube.answers import answer_error, decode_answer, retry_after_seconds
+from raycp.kube.answers import answer_error, decode_answer, retry_after_seconds, seconds_ahead
 from raycp.kube.errors import RETRY_AFTER_MAX, NoSuchPath
 from raycp.kube.limits import AnswerLimits
 
@@ -249,6 +250,33 @@ async def test_an_answer_without_end_is_cut_off(
         async with client.stream("/api/v1/configmaps", {"watch": True}) as stream:
             await anext(stream)
     assert (await client.version()).gitVersion
+
+
+@pytest.mark.parametrize(
+    ("date", "ahead"),
+    [
+        ("Thu, 01 Jan 1970 00:10:00 GMT", 600.5),
+        ("Thu, 01 Jan 1970 00:10:00 -0000", 600.5),  # no zone, which is not that of this node
+        ("Thu, 01 Jan 1970 00:00:00 GMT", 0.0),
+        ("Thu, 01 Jan 1970 00:00:00 +9999999999999999", None),
+        ("Thu, 99 Jan 1970 00:00:00 GMT", None),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", None),
+        ("Fri, 31 Dec 1800 23:59:59 GMT", None),
+        ("yesterday", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_what_a_server_says_of_its_clock_fails_no_answer(
+    date: str | None, ahead: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        assert seconds_ahead(date, 0.0) == ahead
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 async def test_failures_of_one_group_of_apis_do_not_open_the_breaker(server: ScriptedApi, client: ClusterClient) -> None:

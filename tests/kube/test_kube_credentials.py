@@ -166,6 +166,13 @@ async def test_a_valid_oidc_token_authenticates(server: ScriptedApi, tmp_path: P
     await client.close()
 
 
+async def test_an_oidc_token_whose_end_is_beyond_all_numbers_is_none(server: ScriptedApi, tmp_path: Path) -> None:
+    claims = base64.urlsafe_b64encode(b'{"exp": 1' + b"0" * 400 + b"}").decode().rstrip("=")
+    config = {"id-token": f"e30.{claims}.x", "client-id": "c", "idp-issuer-url": "i"}
+    with pytest.raises(ConnectError, match="id-token has expired or is none"):
+        await connect(write(tmp_path / "config", server, {"auth-provider": {"name": "oidc", "config": config}}))
+
+
 async def test_each_configuration_error_names_a_remedy_and_no_secret(
     server: ScriptedApi, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -198,6 +205,10 @@ async def test_each_configuration_error_names_a_remedy_and_no_secret(
     assert "no server" in await problem(nameless)
     path.write_text(path.read_text().replace("sever:", "server:").replace("user:", "usr:"))
     await problem(nameless)
+    content = yaml.safe_load(path.read_text().replace("usr:", "user:"))
+    for url in ("https://me:very-secret@a:1", "https://me:very-secret@a b:1", "me:very-secret@a/x", "//me:very-secret@a"):
+        path.write_text(yaml.safe_dump({**content, "clusters": [{"name": "c", "cluster": {"server": url}}]}))
+        assert "cannot be used: the server" in await problem(nameless)
     assert "in-cluster" in await problem(ConnectSpec(name="c1", mode="inCluster"))
     assert "very-secret" not in caplog.text
 

@@ -1,5 +1,6 @@
 """Names of objects in paths: each stays in its segment, whatever characters it has."""
 
+import ssl
 from urllib.parse import unquote
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from raycp.base.keys import GVK
 from raycp.kube.discovery import Resource
 from raycp.kube.payload import Payloads
+from raycp.kube.target import Target
 
 ROLE = Resource(GVK("rbac.authorization.k8s.io", "v1", "ClusterRole"), "clusterroles", False, frozenset(), frozenset())
 WIDGET = Resource(GVK("example.com", "v1", "Widget"), "widgets", True, frozenset(), frozenset())
@@ -48,3 +50,21 @@ def test_a_name_that_would_lead_elsewhere_is_refused(name: str) -> None:
         WIDGET.path("default", name)
     with pytest.raises(ValueError, match="can't be the name of an object"):
         WIDGET.path(name)
+
+
+@pytest.mark.parametrize(
+    ("server", "head"),
+    [
+        ("https://a", "GET /version HTTP/1.1\r\nHost: a:443\r\n"),
+        ("https://a/", "GET /version HTTP/1.1\r\nHost: a:443\r\n"),
+        ("https://a//k8s/./x/../clusters/c-1:2/", "GET /k8s/clusters/c-1:2/version HTTP/1.1\r\nHost: a:443\r\n"),
+        ("https://a/ü b%2Fc", "GET /%C3%BC%20b/c/version HTTP/1.1\r\nHost: a:443\r\n"),
+        ("https://zürich.example.:6443", "GET /version HTTP/1.1\r\nHost: xn--zrich-kva.example.:6443\r\n"),
+    ],
+)
+def test_what_stands_before_all_paths_is_clean_and_ascii(server: str, head: str) -> None:
+    payloads = Payloads("test")
+    target = Target.parse(server, ssl.create_default_context())
+    payloads.use(target, None)
+    assert payloads.make("GET", "/version").startswith(head.encode())
+    assert target.server_hostname == target.host.removesuffix("."), "no certificate has the dot of the root"

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import os
 import ssl
 from pathlib import Path
 from typing import Any
@@ -128,12 +129,16 @@ async def test_files_that_change_are_read_again_and_unfit_ones_change_nothing(fi
         ({"tokens": {"read": "SHORT"}}, "fewer than 16 characters"),
         ({"tls": {"cert": "SHORT", "key": "SHORT"}}, "can't be used as certificate and key"),
         ({"clients": {"ca": "SHORT"}}, "needs spec.observer.tls"),
+        ({"tokens": {"read": "FIFO"}}, "it is not a regular file"),
+        ({"tls": {"cert": "FIFO", "key": "SHORT"}}, "it is not a regular file"),
+        ({"tls": "TLS", "clients": {"ca": "FIFO"}}, "it is not a regular file"),
         ({"tls": "TLS", "clients": {"ca": "SHORT"}}, "can't be used as certificate authority"),
     ],
 )
 def test_what_is_unfit_lets_nobody_in(fields: dict[str, Any], told: str, files: Files) -> None:
     short = files.file("short", "short")
-    known = {"SHORT": short, "TLS": files.tls}
+    os.mkfifo(files.path / "fifo")
+    known = {"SHORT": short, "TLS": files.tls, "FIFO": str(files.path / "fifo")}
 
     def filled(value: Any) -> Any:
         return {name: filled(each) for name, each in value.items()} if isinstance(value, dict) else known.get(value, value)
@@ -263,6 +268,15 @@ async def test_commands_show_the_token_and_know_the_authority(
     monkeypatch.setenv(TOKEN_FILE, str(files.path / "nowhere"))
     code, _, told = await errors()
     assert (code, "nowhere can't be read" in told) == (2, True)
+    os.mkfifo(files.path / "fifo")
+    monkeypatch.setenv(TOKEN_FILE, str(files.path / "fifo"))
+    code, _, told = await errors()
+    assert (code, "it is not a regular file" in told) == (2, True)
+    monkeypatch.delenv(TOKEN_FILE)
+    monkeypatch.setenv(CERT, str(files.path / "fifo"))
+    code, _, told = await errors()
+    assert (code, "it is not a regular file" in told) == (2, True)
+    monkeypatch.delenv(CERT)
     monkeypatch.setenv(TOKEN_FILE, "")
     monkeypatch.delenv(TOKEN_FILE)
     use_files_of(made)
