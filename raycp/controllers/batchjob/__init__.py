@@ -9,9 +9,10 @@ reads a spec by them; ``reconcile`` collects the observed state; ``plan`` decide
 job's Pods, are lost, or are to be left, and ``obstacles`` says so in conditions; ``admission`` (with ``podadmission`` and
 ``admissiontypes``) keeps them to what the scheduler has decided, and ``limits`` tells it what can't be so. They use ``pods`` (a
 Pod's state, with its ``troubles``), ``policy`` (what a failure means), ``record`` and ``cluster_record`` (what the status
-remembers, with sets of ``indexes``) and ``raycp.scheduling``. ``reconcile`` writes the status first and then has the plan carried
-out by ``execution``, with ``newpod``; ``cleanup`` deletes or releases the Pods of a deleted job, ``invalidity`` ends those of one
-whose spec can't be read. ``sweeper`` is a second controller: it removes Pods of ``dead_jobs``.
+remembers, with sets of ``indexes``) and ``raycp.scheduling``. ``reconcile`` writes the status first (``status_pace`` says what may
+wait) and then has the plan carried out by ``execution``, with ``newpod``; ``cleanup`` deletes or releases the Pods of a deleted
+job, ``invalidity`` ends those of one whose spec can't be read. ``sweeper`` is a second controller: it removes Pods of
+``dead_jobs``.
 
 The laws, held by tests:
 

@@ -12,12 +12,9 @@ have ended; ``report`` *describes* the result as a status. The status must be wr
 from collections.abc import Iterable
 
 from raycp.controllers.batchjob import absence, creations, ends, moves, refusals, repairs, report, taints, verdict
-from raycp.controllers.batchjob.job import Job, JobCluster, JobPlan
+from raycp.controllers.batchjob.job import LONGEST_WAIT, Job, JobCluster, JobPlan
 from raycp.controllers.batchjob.pods import JobPod
 from raycp.controllers.batchjob.step import JobStep
-
-_LONGEST_WAIT = 7 * 86_400.0
-"""Seconds. ``activeDeadlineSeconds`` may be thousands of millions of years, which no timer takes."""
 
 
 def plan(job: Job, pods: Iterable[JobPod], clusters: Iterable[JobCluster], now: float) -> JobPlan:
@@ -44,5 +41,5 @@ def plan(job: Job, pods: Iterable[JobPod], clusters: Iterable[JobCluster], now: 
     verdict.finish(step)
     report.describe(step)
     if step.wakes:
-        step.out.requeue_after = min(max(0.1, min(step.wakes) - now), _LONGEST_WAIT)
+        step.out.requeue_after = min(max(0.1, min(step.wakes) - now), LONGEST_WAIT)
     return step.out

@@ -90,6 +90,13 @@ class JobRecord:
         """Whether the condition is True."""
         return conditions.is_true(self.conditions, condition)
 
+    @property
+    def ended_at(self) -> float | None:
+        """When it became complete or failed, Unix time; None while it is neither, or where that is not known."""
+        over = next((kind for kind in ("Complete", "Failed") if self.true(kind)), None)
+        found = conditions.get(self.conditions, over) if over is not None else None
+        return conditions.parse_time(found.get("lastTransitionTime")) if found is not None else None
+
     def write(self, generation: int | None, terminating: int, phase: str, *, indexed: bool, limited: bool) -> dict[str, Any]:
         """As a status. Times are whole seconds, as in ``metav1.Time``; empty parts are left out. ``limited``: the job has
         ``backoffLimitPerIndex``. The standard conditions come first, in the order in which they were set."""

@@ -3,9 +3,9 @@
 1. What an API server says to a creation is a verdict on its cluster for this job, with a backoff that doubles from ``FIRST`` to
    ``LONGEST``; so is a Pod that its scheduler leaves pending (``moves``). The index that was refused has no Pod, and goes to
    another cluster.
-2. After the backoff one Pod is tried there. When it is there, the verdict is void; where no node was found, when it has a node: until
-   then the others stay where they are, else they would go back and forth for ever. An end of one of the job's Pods there, which
-   may have made room, ends the backoff; a new generation of the job voids all verdicts.
+2. After the backoff one Pod is tried there. When it is there, the verdict is void; where no node was found, when it has a node:
+   until then the others stay where they are, else they would go back and forth for ever. An end of one of the job's Pods there,
+   which may have made room, ends the backoff; a new generation of the job voids all verdicts.
 3. The job fails only when its template is refused in every cluster in which it may run, and no cluster has ever taken one of its
    Pods. Quotas, policies and names that others have taken pass: the job waits.
 """

@@ -102,8 +102,7 @@ def finish(step: JobStep) -> None:
             _close(step)
     ttl = step.spec.ttl_seconds_after_finished
     if step.finished and ttl is not None:
-        ended = conditions.get(record.conditions, "Complete" if record.true("Complete") else "Failed")
-        at = conditions.parse_time((ended or {}).get("lastTransitionTime")) or step.now
+        at = record.ended_at or step.now
         if step.now >= at + ttl:
             step.out.delete_job = True
         else:
