@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
+from raycp.base.text import clean
 from raycp.controllers.batchjob.cluster_record import PodRefusal, whole
 from raycp.controllers.batchjob.job import NAME_TAKEN, PODS_REFUSED, TEMPLATE_REFUSED, UNSCHEDULABLE, JobCluster
 from raycp.controllers.batchjob.step import JobStep, candidate_of
@@ -80,6 +81,7 @@ def refuse(step: JobStep, cluster: str, reason: str, message: str, *, template: 
     times = standing.refusal.times + 1 if standing.refusal is not None else 1
     first = FIRST if first is None else first
     wait = min(first * 2.0 ** min(times - 1, 30), max(first, LONGEST))
+    message = clean(message)  # the status has one of each cluster
     standing.refusal = PodRefusal(reason, message, times, whole(step.now + wait), template)
     step.out.events.append(("Warning", reason, message))
 
