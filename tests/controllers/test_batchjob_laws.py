@@ -612,3 +612,26 @@ def test_a_work_queue_that_has_a_success_ends_none_of_its_pods_when_parallelism_
     world.spec = world.spec.model_copy(update={"parallelism": 1})
     run(world, 2)
     assert len(clusters_of(world)) == 3
+
+
+def test_an_elastic_job_that_shrinks_while_a_cluster_is_lost_goes_on_with_what_is_left() -> None:
+    """The indexes that it has dropped may run there still: they are nobody's work, and the job is not over before they are gone."""
+    world = Ground(spec(parallelism=6, completions=6, completionMode="Indexed"), ("a", "b"))
+    run(world, 2)
+    at = clusters_of(world)
+    assert (at[0], at[1], at[5]) == ("b", "b", "a")
+    world.hidden.add("a")
+    run(world)
+    world.spec = world.spec.model_copy(update={"parallelism": 2, "completions": 2})
+    run(world, 2)
+    assert {index for index, name in clusters_of(world).items() if name == "b"} == {0, 1}, "wanted, and left alone"
+    for key, pod in list(world.pods.items()):
+        if pod.cluster == "b":
+            world.end(key, "Failed" if pod.given_up else "Succeeded")
+    run(world, 2)
+    assert conditions.is_true(world.status["conditions"], "SuccessCriteriaMet")
+    assert not conditions.is_true(world.status["conditions"], "Complete"), "Pods may run in the other"
+    world.settle(random.Random(1))
+    assert conditions.is_true(world.status["conditions"], "Complete")
+    assert (world.status["succeeded"], world.status["failed"]) == (2, 0)
+    assert not [pod for pod in world.pods.values() if not pod.ended]

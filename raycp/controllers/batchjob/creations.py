@@ -17,7 +17,7 @@ def trim(step: JobStep) -> None:
     """End Pods that are too many; not of a work queue that has a success, as the Job controller's ``manageJob``: they run on."""
     if step.spec.work_queue and step.record.completed:
         return
-    over = len(step.live) + len(step.hidden()) - step.spec.at_once
+    over = len(step.live) + len(step.counted_on()) - step.spec.at_once
     if over > 0:
         cheap = sorted(step.live, key=lambda pod: (pod.ready, pod.phase == "Running", -pod.index))
         step.out.ends += cheap[:over]
@@ -29,7 +29,7 @@ def fill(step: JobStep) -> None:
     record, spec = step.record, step.spec
     if step.finished or step.ending() or step.idle or (spec.work_queue and record.completed):
         return
-    hidden = step.hidden()
+    hidden = step.counted_on()
     most = spec.at_once if step.admission.most is None else min(spec.at_once, step.admission.most)
     want = most - sum(map(len, step.running.values())) - len(hidden)
     chosen: list[int] = []

@@ -115,7 +115,7 @@ def _homeless(step: JobStep) -> int:
     """Pods that are wanted and have no place, or lose it: they come before those that have one."""
     most, record = step.admission.most, step.record
     wanted = min(step.spec.at_once if most is None else most, step.spec.size - len(record.completed.union(record.failed_indexes)))
-    return max(0, wanted - len(step.live) - len(step.hidden()))
+    return max(0, wanted - len(step.live) - len(step.counted_on()))
 
 
 def _give_up(step: JobStep, pods: Iterable[JobPod], why: str) -> None:

@@ -25,7 +25,7 @@ def judge(step: JobStep) -> None:
         step.condition("SuccessCriteriaMet", True, "SuccessPolicy", met)
         return
     enough = bool(record.completed) if spec.work_queue else len(record.completed) >= spec.size
-    if enough and not step.live and not step.hidden():
+    if enough and not step.live and not step.counted_on():
         step.condition("SuccessCriteriaMet", True, "CompletionsReached", "Reached expected number of succeeded pods")
 
 
