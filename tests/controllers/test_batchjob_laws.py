@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_batchjob_plan import World, spec, specs
+from test_batchjob_plan import NOW, World, spec, specs
 
 from raycp.controllers.batchjob.cleanup import cleanup
 from raycp.controllers.batchjob.job import Create, Job, JobCluster, RefusedCreate
@@ -635,3 +635,17 @@ def test_an_elastic_job_that_shrinks_while_a_cluster_is_lost_goes_on_with_what_i
     assert conditions.is_true(world.status["conditions"], "Complete")
     assert (world.status["succeeded"], world.status["failed"]) == (2, 0)
     assert not [pod for pod in world.pods.values() if not pod.ended]
+
+
+def test_a_pod_that_was_created_beside_a_refused_one_is_not_taken_for_missing() -> None:
+    """Meanwhile the wait of an index that comes first is over, so that its place is another's in the second plan."""
+    job_spec = spec(parallelism=2, completions=3, completionMode="Indexed", backoffLimitPerIndex=2)
+    waits = {"indexBackoff": {"0": conditions.time_text(NOW + 1)}, "attempts": {"0": 1}, "indexFailures": {"0": 1}}
+    clusters = [JobCluster("a"), JobCluster("b")]
+    first = plan(Job("uid", job_spec, waits, 1), [], clusters, NOW)
+    assert sorted(create.index for create in first.creates) == [1, 2]
+    refused = next(create for create in first.creates if create.index == 1)
+    said = (RefusedCreate(refused.cluster, 1, "PodsRefused", "no"),)
+    second = plan(Job("uid", job_spec, first.status, 1, refused=said), [], clusters, NOW + 2)
+    assert sorted(create.index for create in second.creates) == [0, 1]
+    assert not [each for each in second.status["clusters"] if each.get("leaving")], "index 2 has a Pod"

@@ -61,8 +61,8 @@ def fill(step: JobStep) -> None:
 def withdraw(step: JobStep) -> None:
     """Indexes that have a cluster, no Pod and none to be created leave it: of a job that is suspended, or runs fewer Pods than it
     did. Should the cluster be lost, a Pod there would be assumed to be running that has never been, or is gone."""
-    if step.finished or step.ending():
-        return
+    if step.finished or step.ending() or step.job.refused:
+        return  # where creations were refused, those that were not are done, and not seen yet
     assigned = step.record.assigned
     for index in assigned.keys() - step.running.keys() - step.blocked - {create.index for create in step.out.creates}:
         if step.visible(assigned[index]):
