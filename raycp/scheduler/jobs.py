@@ -165,8 +165,8 @@ class ScheduledJob:
 
     @property
     def runs(self) -> bool:
-        """Whether it has Pods, or may have: some are assigned to a cluster. A suspended job keeps what is assigned, and makes
-        none."""
+        """Whether it has Pods, or may have: some are assigned to a cluster. A suspended job makes none, and
+        gives up what is assigned where it sees that no Pod is left."""
         status = self.status
         if status.active or status.terminating:
             return True

@@ -1,5 +1,6 @@
 """A status that somebody has damaged, and numbers as large as the schema takes: the plan goes on with what can be read."""
 
+import json
 import random
 from typing import Any
 
@@ -12,6 +13,7 @@ from raycp.controllers.batchjob.job import Create, Job, JobCluster, JobPlan
 from raycp.controllers.batchjob.newpod import new_pod
 from raycp.controllers.batchjob.plan import plan
 from raycp.controllers.batchjob.pods import ATTEMPT, GIVEN_UP, INDEX, TRACKING, read_pod
+from raycp.controllers.batchjob.record import JobRecord
 from raycp.controllers.batchjob.types import crd
 from raycp.sdk import conditions
 from raycp.sdk.owner import Ownership
@@ -158,3 +160,23 @@ def test_a_job_that_can_not_be_read_fails_when_nothing_of_it_can_run() -> None:
     over = wind_up(UnreadableJob(waiting.status, "spec: ?", forgotten=frozenset("a")), [], hidden, NOW)
     assert [condition["type"] for condition in over.status["conditions"]] == ["FailureTarget", "Failed"]
     assert (over.status["active"], over.status["completedIndexes"], over.events) == (0, "1", [])
+
+
+@pytest.mark.parametrize("count", [10_000, 10_001, 100_000])
+def test_a_status_of_as_many_failed_indexes_as_there_may_be_is_one_that_a_server_takes(count: int) -> None:
+    record = JobRecord()
+    for index in range(count):
+        record.attempts[index] = record.index_failures[index] = 1 + (index % 7 == 0)
+        record.waits[index] = NOW + 10 + index // 2000
+        record.assigned[index] = "a"
+    record.tally("a")
+    status = record.write(1, 0, "Running", indexed=True, limited=True)
+    assert len(json.dumps(status)) < 1.4 * 2**20
+    again = JobRecord.read(status)
+    assert (again.attempts, again.index_failures, again.assigned) == (record.attempts, record.index_failures, record.assigned)
+    assert all(0 <= again.waits[index] - at < 1 for index, at in record.waits.items())
+
+
+def test_sets_of_indexes_that_nobody_could_hold_are_read_up_to_a_bound() -> None:
+    read = JobRecord.read({"attempts": {"0-3000000000": 5, "7": 1}, "indexBackoff": {"0-3000000000": "2023-11-15T00:00:00Z"}})
+    assert (len(read.attempts), len(read.waits)) == (100_000, 100_000)

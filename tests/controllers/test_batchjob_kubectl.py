@@ -14,6 +14,7 @@ from raycp.config.embedded import EmbeddedSpec, FaultSpec
 from raycp.controllers.batchjob import batchjob
 from raycp.controllers.batchjob.cleanup import cleanup
 from raycp.controllers.batchjob.execution import HELD_POLL
+from raycp.controllers.batchjob.invalidity import time_to_live
 from raycp.controllers.batchjob.job import JobCluster
 from raycp.controllers.batchjob.specs import InvalidSpec
 from raycp.controllers.batchjob.types import crd
@@ -194,6 +195,48 @@ async def test_what_runs_of_a_job_whose_spec_can_not_be_read_any_more_is_ended(
     assert not any(pod["metadata"].get("finalizers") for pod in left if pod["status"]["phase"] not in ("Succeeded", "Failed"))
     done = await fleet.reconcile(batchjob, "default", "pi")
     assert (done.writes, done.requeue_after) == ([], None)
+
+
+@pytest.mark.parametrize("ran", [False, True])
+async def test_a_job_whose_spec_can_not_be_read_is_deleted_after_its_time_to_live(
+    fleet: LiveFleet, monkeypatch: pytest.MonkeyPatch, ran: bool
+) -> None:
+    """Whether it was complete before the release that can't read it, or never ran."""
+    await fleet.send("create", "hub", job(ttlSecondsAfterFinished=3600))
+    if ran:
+        await until(fleet, "Complete")
+
+    def refuse(_: Any) -> None:
+        raise InvalidSpec("a rule of a later release")
+
+    monkeypatch.setattr("raycp.controllers.batchjob.reconcile.read_spec", refuse)
+    if not ran:
+        await until(fleet, "Failed")
+    done = await fleet.reconcile(batchjob, "default", "pi")
+    assert done.requeue_after is not None
+    assert 3590 < done.requeue_after <= 3600
+    found = await current(fleet)
+    assert found is not None
+    await fleet.send("patch", "hub", found, {"spec": {"ttlSecondsAfterFinished": 0}})
+    for _ in range(5):
+        if await current(fleet) is not None:
+            await fleet.reconcile(batchjob, "default", "pi")
+    assert await current(fleet) is None
+    assert await pods(fleet) == []
+
+
+@pytest.mark.parametrize(
+    ("found", "read"),
+    [
+        ({}, None),
+        ({"ttlSecondsAfterFinished": 4}, 4),
+        ({"ttlSecondsAfterFinished": "4"}, None),
+        ({"ttlSecondsAfterFinished": True}, None),
+        ({"ttlSecondsAfterFinished": -1}, None),
+    ],
+)
+def test_a_time_to_live_is_read_as_a_number_or_not_at_all(found: dict[str, Any], read: int | None) -> None:
+    assert time_to_live(found) == read
 
 
 def test_a_damaged_status_keeps_no_deletion_up() -> None:

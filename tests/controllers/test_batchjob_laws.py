@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_batchjob_plan import World, spec, specs
+from test_batchjob_plan import NOW, World, spec, specs
 
 from raycp.controllers.batchjob.cleanup import cleanup
 from raycp.controllers.batchjob.job import Create, Job, JobCluster, RefusedCreate
@@ -167,6 +167,8 @@ def disturb(world: Ground, rng: random.Random, step: int) -> None:
     elif step == 9:
         if world.taints.pop(name, None) is None:
             world.taints[name] = (TaintSpec("t", effect=rng.choice(["NoExecute", "NoExecute", "NoSchedule", "PreferNoSchedule"])),)
+    elif step == 14:
+        world.spec = world.spec.model_copy(update={"parallelism": rng.randrange(6)})
     elif key is not None and step == 10:
         world.delete(key)
     elif key is not None:
@@ -174,13 +176,13 @@ def disturb(world: Ground, rng: random.Random, step: int) -> None:
 
 
 @settings(max_examples=600, deadline=None)
-@given(hardy(), st.integers(0, 2**32), st.lists(st.integers(0, 13), min_size=5, max_size=60))
+@given(hardy(), st.integers(0, 2**32), st.lists(st.integers(0, 14), min_size=5, max_size=60))
 def test_every_order_of_loss_refusal_and_return_keeps_the_laws(job_spec: BatchJobSpec, seed: int, steps: list[int]) -> None:
     rng = random.Random(seed)
     world = Ground(job_spec)
     for step in steps:
         disturb(world, rng, step)
-    world.spec = world.spec.model_copy(update={"suspend": False})
+    world.spec = world.spec.model_copy(update={"suspend": False, "parallelism": max(1, world.spec.at_once)})
     world.settle(rng)
 
     status = world.status
@@ -201,7 +203,7 @@ def test_every_order_of_loss_refusal_and_return_keeps_the_laws(job_spec: BatchJo
 
 
 @settings(max_examples=200, deadline=None)
-@given(hardy(), st.integers(0, 2**32), st.lists(st.sampled_from([1, 2, 4, 5, 7, 8, 9, 11, 12]), min_size=5, max_size=50))
+@given(hardy(), st.integers(0, 2**32), st.lists(st.sampled_from([1, 2, 4, 5, 7, 8, 9, 11, 12, 14]), min_size=5, max_size=50))
 def test_without_deletions_and_replacements_each_end_is_counted_exactly_once(
     job_spec: BatchJobSpec, seed: int, steps: list[int]
 ) -> None:
@@ -210,6 +212,7 @@ def test_without_deletions_and_replacements_each_end_is_counted_exactly_once(
     world = Ground(job_spec.model_copy(update={"placement": wait}))
     for step in steps:
         disturb(world, rng, step)
+    world.spec = world.spec.model_copy(update={"parallelism": max(1, world.spec.at_once)})
     world.settle(rng)
     if any(reason == "InvalidTemplate" for _, reason, _ in world.events):
         return  # it may have failed before it ran
@@ -515,3 +518,134 @@ def test_a_job_of_one_cluster_moves_as_a_whole_when_it_has_to(why: str) -> None:
                 world.end(key, "Failed")
     assert clusters_of(world)[1] == "b"
     assert (world.status["succeeded"], world.status["failed"]) == (1, 0)
+
+
+def ended(world: Ground) -> None:
+    """Every Pod that was given up ends."""
+    run(world)
+    for key, pod in list(world.pods.items()):
+        if pod.given_up:
+            world.end(key, "Failed")
+    run(world, 3)
+
+
+@pytest.mark.parametrize("change", [{"parallelism": 2}, {"suspend": True}, {"parallelism": 0}])
+@pytest.mark.parametrize("kind", [{"completions": 12, "completionMode": "Indexed"}, {"completions": 12}, {}])
+def test_a_lost_cluster_that_has_no_pod_of_the_job_any_more_holds_nothing(kind: dict[str, Any], change: dict[str, Any]) -> None:
+    world = Ground(spec(parallelism=6, **kind), ("a", "b"))
+    run(world, 2)
+    world.spec = world.spec.model_copy(update=change)
+    ended(world)
+    assert {entry["name"]: entry["assigned"] for entry in world.status["clusters"] if entry["assigned"]} == (
+        {"b": "0,1"} if change == {"parallelism": 2} else {}
+    ), "as `raycp drain` reads it"
+    world.hidden.add("a")
+    before = clusters_of(world)
+    run(world, 3)
+    assert clusters_of(world) == before, "what runs in the other is left alone"
+    assert world.status["active"] == len(before)
+    world.spec = world.spec.model_copy(update={"parallelism": 6, "suspend": False})
+    run(world, 3)
+    assert sorted(clusters_of(world).items()) == [(index, "b") for index in range(6)], "all of it runs where it can"
+    assert world.status["failed"] == 0
+
+
+def test_a_work_queue_that_has_shrunk_is_complete_though_a_cluster_is_lost_that_has_none_of_its_pods() -> None:
+    world = Ground(spec(parallelism=4, placement={"clusters": ["a", "b"]}), ("a", "b"))
+    run(world, 2)
+    world.spec = world.spec.model_copy(update={"parallelism": 2})
+    ended(world)
+    (lost,) = {"a", "b"} - set(clusters_of(world).values()) or {"b"}
+    world.hidden.add(lost)
+    for key, pod in list(world.pods.items()):
+        if not pod.ended and pod.cluster != lost:
+            world.end(key, "Succeeded")
+    run(world, 3)
+    assert conditions.is_true(world.status["conditions"], "Complete")
+
+
+def test_a_late_creation_of_an_index_that_has_left_its_cluster_is_removed_and_counts_nothing() -> None:
+    world = Ground(spec(parallelism=2, completions=2, completionMode="Indexed"), ("a", "b"))
+    run(world, 2)
+    at = {pod.index: pod.cluster for pod in world.pods.values()}
+    world.spec = world.spec.model_copy(update={"suspend": True})
+    ended(world)
+    world.create(Create(at[0], 0, 0))
+    world.spec = world.spec.model_copy(update={"suspend": False})
+    run(world, 2)
+    late = [pod for pod in world.pods.values() if pod.attempt == 0]
+    assert [pod.given_up for pod in late] == [True]
+    world.settle(random.Random(1))
+    assert (world.status["succeeded"], world.status["failed"]) == (2, 0)
+
+
+@pytest.mark.parametrize("strategy", ["Pack", "Spread", "Single"])
+@pytest.mark.parametrize("parallelism", [1, 6])
+def test_pods_that_fit_nowhere_do_not_go_back_and_forth(strategy: str, parallelism: int) -> None:
+    """Each cluster is tried with one Pod, ever more rarely, as after any refusal."""
+    placement = {"clusters": ["a", "b"], "strategy": strategy}
+    world = Ground(spec(parallelism=parallelism, completions=parallelism, placement=placement), ("a", "b"))
+    world.full = {"a", "b"}
+    for _ in range(3 * 360):
+        run(world)
+        world.now += 10
+        for key in list(world.pods):
+            world.reap(key)
+    assert world.uids <= 2 * parallelism + 2 * 3 * 3600 / 300, "two clusters, each tried every 5 minutes at most"
+    scheduled = conditions.get(world.status["conditions"], "Scheduled")
+    assert scheduled is not None
+    assert scheduled["status"] == "False"
+    world.make_room("a")
+    for _ in range(70):
+        run(world, 2)
+        world.now += 10
+        for key in list(world.pods):
+            world.reap(key)
+    assert set(clusters_of(world).values()) == {"a"}, "when there is room, all of them use it"
+    assert len(clusters_of(world)) == parallelism
+
+
+def test_a_work_queue_that_has_a_success_ends_none_of_its_pods_when_parallelism_is_lowered() -> None:
+    world = Ground(spec(parallelism=4))
+    run(world, 2)
+    world.end(next(iter(world.pods)), "Succeeded")
+    world.spec = world.spec.model_copy(update={"parallelism": 1})
+    run(world, 2)
+    assert len(clusters_of(world)) == 3
+
+
+def test_an_elastic_job_that_shrinks_while_a_cluster_is_lost_goes_on_with_what_is_left() -> None:
+    """The indexes that it has dropped may run there still: they are nobody's work, and the job is not over before they are gone."""
+    world = Ground(spec(parallelism=6, completions=6, completionMode="Indexed"), ("a", "b"))
+    run(world, 2)
+    at = clusters_of(world)
+    assert (at[0], at[1], at[5]) == ("b", "b", "a")
+    world.hidden.add("a")
+    run(world)
+    world.spec = world.spec.model_copy(update={"parallelism": 2, "completions": 2})
+    run(world, 2)
+    assert {index for index, name in clusters_of(world).items() if name == "b"} == {0, 1}, "wanted, and left alone"
+    for key, pod in list(world.pods.items()):
+        if pod.cluster == "b":
+            world.end(key, "Failed" if pod.given_up else "Succeeded")
+    run(world, 2)
+    assert conditions.is_true(world.status["conditions"], "SuccessCriteriaMet")
+    assert not conditions.is_true(world.status["conditions"], "Complete"), "Pods may run in the other"
+    world.settle(random.Random(1))
+    assert conditions.is_true(world.status["conditions"], "Complete")
+    assert (world.status["succeeded"], world.status["failed"]) == (2, 0)
+    assert not [pod for pod in world.pods.values() if not pod.ended]
+
+
+def test_a_pod_that_was_created_beside_a_refused_one_is_not_taken_for_missing() -> None:
+    """Meanwhile the wait of an index that comes first is over, so that its place is another's in the second plan."""
+    job_spec = spec(parallelism=2, completions=3, completionMode="Indexed", backoffLimitPerIndex=2)
+    waits = {"indexBackoff": {"0": conditions.time_text(NOW + 1)}, "attempts": {"0": 1}, "indexFailures": {"0": 1}}
+    clusters = [JobCluster("a"), JobCluster("b")]
+    first = plan(Job("uid", job_spec, waits, 1), [], clusters, NOW)
+    assert sorted(create.index for create in first.creates) == [1, 2]
+    refused = next(create for create in first.creates if create.index == 1)
+    said = (RefusedCreate(refused.cluster, 1, "PodsRefused", "no"),)
+    second = plan(Job("uid", job_spec, first.status, 1, refused=said), [], clusters, NOW + 2)
+    assert sorted(create.index for create in second.creates) == [0, 1]
+    assert not [each for each in second.status["clusters"] if each.get("leaving")], "index 2 has a Pod"

@@ -252,7 +252,7 @@ def test_without_deletions_each_end_is_counted_exactly_once(job_spec: BatchJobSp
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.integers(0, 2**32), st.lists(st.integers(0, 7), min_size=5, max_size=50))
+@given(st.integers(0, 2**32), st.lists(st.integers(0, 9), min_size=5, max_size=50))
 def test_an_elastic_job_keeps_the_laws_however_it_shrinks_and_grows(seed: int, steps: list[int]) -> None:
     rng = random.Random(seed)
     world = World(spec(completionMode="Indexed", completions=3, parallelism=3, backoffLimit=1000))
@@ -265,8 +265,13 @@ def test_an_elastic_job_keeps_the_laws_however_it_shrinks_and_grows(seed: int, s
             world.spec = world.spec.model_copy(update={"completions": size, "parallelism": size})
         elif step == 4:
             world.now += 700
+        elif step == 8:
+            world.hidden ^= {rng.choice(world.names)}
+        elif step == 9:
+            world.spec = world.spec.model_copy(update={"suspend": not world.spec.suspend})
         elif keys:
             world.end(rng.choice(keys), "Succeeded" if rng.random() < 0.6 else "Failed")
+    world.spec = world.spec.model_copy(update={"suspend": False})
     world.settle(rng)
     status = world.status
     assert conditions.is_true(status["conditions"], "Complete")
@@ -367,7 +372,7 @@ def test_suspend_ends_pods_without_counting_them_and_resume_restarts_the_job() -
     assert world.status["failed"] == 0
     world.spec = world.spec.model_copy(update={"suspend": False})
     run(world)
-    assert sorted(pod.attempt for pod in world.pods.values()) == [0, 0]
+    assert sorted(pod.attempt for pod in world.pods.values()) == [1, 1], "given up, they had left their cluster"
     assert world.status["startTime"]
 
 

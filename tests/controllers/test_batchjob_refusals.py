@@ -15,9 +15,11 @@ from raycp.base.keys import GVK
 from raycp.base.tasks import Outcome
 from raycp.config.embedded import EmbeddedSpec, FaultSpec
 from raycp.controllers.batchjob import batchjob
+from raycp.controllers.batchjob.job import Job, JobCluster, RefusedCreate
+from raycp.controllers.batchjob.plan import plan
 from raycp.controllers.batchjob.pods import TRACKING
 from raycp.controllers.batchjob.troubles import trouble_of
-from raycp.controllers.batchjob.types import crd
+from raycp.controllers.batchjob.types import BatchJobSpec, crd
 from raycp.kube import Unreachable
 from raycp.sdk import conditions
 
@@ -234,3 +236,24 @@ async def test_pods_for_which_the_scheduler_finds_no_node_move_to_another_cluste
         assert east["refusal"]["reason"] == "Unschedulable"
         assert "nodes are available" in east["refusal"]["message"], "in the scheduler's words"
         assert found["status"]["failed"] == 0
+
+
+@pytest.mark.parametrize("kind", ["scheduler", "kubelet"])
+def test_words_of_a_member_make_no_status_large(kind: str) -> None:
+    """Its API server stores what is written into a Pod's status, of any length; the hub's would refuse the job's."""
+    words = "no room " * 200_000
+    scheduler = {"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": words}]}
+    kubelet = {"containerStatuses": [{"name": words, "state": {"waiting": {"reason": words, "message": words}}}]}
+    found = trouble_of(scheduler if kind == "scheduler" else kubelet)
+    assert found is not None
+    assert max(map(len, found)) <= 1000
+    assert found[1].endswith("...")
+
+
+def test_what_every_cluster_of_a_large_fleet_says_fits_into_a_status() -> None:
+    names = [f"c{n}" for n in range(300)]
+    spec = BatchJobSpec.model_validate(job(parallelism=300, completions=300)["spec"])
+    refusals = tuple(RefusedCreate(name, n, "PodsRefused", "x" * 4096) for n, name in enumerate(names))
+    found = plan(Job("uid", spec, {}, 1, refused=refusals), [], [JobCluster(name) for name in names], 1_700_000_000.0)
+    assert all(entry["refusal"]["message"] for entry in found.status["clusters"])
+    assert len(msgspec.json.encode(found.status)) < 2**20

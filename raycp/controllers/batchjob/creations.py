@@ -1,11 +1,11 @@
-"""Which Pods are surplus, which are to be created, and where."""
+"""Which Pods are surplus, which are to be created and where, and which indexes need no cluster."""
 
 from msgspec.structs import replace
 
 from raycp.base.tasks import CAPACITY
 from raycp.controllers.batchjob.admission import room_in, rules_within
 from raycp.controllers.batchjob.job import Create, JobCluster
-from raycp.controllers.batchjob.refusals import standing_refusal, tried
+from raycp.controllers.batchjob.refusals import open_to_one, standing_refusal, tried
 from raycp.controllers.batchjob.step import JobStep, candidate_of
 from raycp.scheduling import Candidate, Demand, place
 
@@ -14,8 +14,10 @@ _SETTLES = 1.0
 
 
 def trim(step: JobStep) -> None:
-    """End Pods that are too many."""
-    over = len(step.live) + len(step.hidden()) - step.spec.at_once
+    """End Pods that are too many; not of a work queue that has a success, as the Job controller's ``manageJob``: they run on."""
+    if step.spec.work_queue and step.record.completed:
+        return
+    over = len(step.live) + len(step.counted_on()) - step.spec.at_once
     if over > 0:
         cheap = sorted(step.live, key=lambda pod: (pod.ready, pod.phase == "Running", -pod.index))
         step.out.ends += cheap[:over]
@@ -27,7 +29,7 @@ def fill(step: JobStep) -> None:
     record, spec = step.record, step.spec
     if step.finished or step.ending() or step.idle or (spec.work_queue and record.completed):
         return
-    hidden = step.hidden()
+    hidden = step.counted_on()
     most = spec.at_once if step.admission.most is None else min(spec.at_once, step.admission.most)
     want = most - sum(map(len, step.running.values())) - len(hidden)
     chosen: list[int] = []
@@ -54,6 +56,18 @@ def fill(step: JobStep) -> None:
             ignored = record.index_ignored.get(index, 0)
             step.out.creates.append(Create(cluster, index, record.attempts.get(index, 0), failures, ignored))
             record.waits.pop(index, None)
+
+
+def withdraw(step: JobStep) -> None:
+    """Indexes that have a cluster, no Pod and none to be created leave it: of a job that is suspended, or runs fewer Pods than it
+    did. Should the cluster be lost, a Pod there would be assumed to be running that has never been, or is gone."""
+    if step.finished or step.ending() or step.job.refused:
+        return  # where creations were refused, those that were not are done, and not seen yet
+    assigned = step.record.assigned
+    for index in assigned.keys() - step.running.keys() - step.blocked - {create.index for create in step.out.creates}:
+        if step.visible(assigned[index]):
+            step.record.tally(assigned[index]).standing.leaving.add(index)
+            step.wakes.append(step.now + _SETTLES)
 
 
 def _wait_until(step: JobStep, at: float) -> None:
@@ -92,11 +106,9 @@ def _candidate(step: JobStep, cluster: JobCluster) -> Candidate:
     verdict = tally.standing.refusal if tally is not None else None
     if (why := step.vacated.get(cluster.name)) is not None:
         return replace(found, refusal=why)
-    if verdict is None:
-        return found
-    if standing_refusal(step, cluster.name) is not None:
+    if verdict is not None and standing_refusal(step, cluster.name) is not None:
         return replace(found, refusal=verdict.message or verdict.reason)
-    return replace(found, free_pods=1 if found.free_pods is None else min(1, found.free_pods))  # the probe
+    return open_to_one(step, cluster)
 
 
 def _leaves_unborn(step: JobStep, index: int) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from raycp.controllers.batchjob.job import POLL, JobCluster, JobPlan
+from raycp.controllers.batchjob.job import LONGEST_WAIT, POLL, JobCluster, JobPlan
 from raycp.controllers.batchjob.pods import JobPod
 from raycp.controllers.batchjob.record import JobRecord
 from raycp.sdk import conditions
@@ -23,6 +23,8 @@ class UnreadableJob:
     problem: str
     tier: str = ""
     forgotten: frozenset[str] = frozenset()
+    ttl: int | None = None
+    """Seconds after its end when it is deleted, which the rest of its spec does not change."""
 
 
 def wind_up(job: UnreadableJob, pods: Iterable[JobPod], clusters: Iterable[JobCluster], now: float) -> JobPlan:
@@ -39,6 +41,7 @@ def wind_up(job: UnreadableJob, pods: Iterable[JobPod], clusters: Iterable[JobCl
             running += 1
             out.ends += [pod] if pod.tracked or pod.ends_at is None else []
     if record.true("Complete") or record.true("Failed"):
+        _expire(out, job, record, now)
         return out
     visible = {cluster.name for cluster in clusters if cluster.visible}
     lost = set(record.assigned.values()) - visible - job.forgotten
@@ -48,6 +51,7 @@ def wind_up(job: UnreadableJob, pods: Iterable[JobPod], clusters: Iterable[JobCl
             out.events.append(("Warning", _REASON, job.problem))
     if over:
         record.assigned.clear()
+        _expire(out, job, record, now)
     else:
         out.requeue_after = _GOING if running else POLL
     for name, tally in record.clusters.items():
@@ -61,3 +65,19 @@ def wind_up(job: UnreadableJob, pods: Iterable[JobPod], clusters: Iterable[JobCl
         if kept in status:
             out.status[kept] = status[kept]
     return out
+
+
+def time_to_live(spec: Mapping[str, Any]) -> int | None:
+    """``ttlSecondsAfterFinished`` of a spec that can't be read as a whole; None where it is not stated, or no such number."""
+    found = spec.get("ttlSecondsAfterFinished")
+    return found if type(found) is int and found >= 0 else None
+
+
+def _expire(out: JobPlan, job: UnreadableJob, record: JobRecord, now: float) -> None:
+    if job.ttl is None:
+        return
+    left = (record.ended_at or now) + job.ttl - now
+    if left <= 0:
+        out.delete_job = True
+    else:
+        out.requeue_after = min(left, LONGEST_WAIT)

@@ -11,6 +11,9 @@ from raycp.scheduling.labels import TaintSpec
 POLL = 15.0
 """Seconds until a job that waits for a cluster is checked again: no event of the job reports that a cluster is back."""
 
+LONGEST_WAIT = 7 * 86_400.0
+"""Seconds. ``activeDeadlineSeconds`` may be thousands of millions of years, which no timer takes."""
+
 PODS_REFUSED = "PodsRefused"
 """Reason of a refusal: a member does not allow the job's Pods (quota, policy, rights)."""
 

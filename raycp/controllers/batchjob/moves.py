@@ -15,7 +15,7 @@ from raycp.base.tasks import CAPACITY
 from raycp.controllers.batchjob.admission import leave_unadmitted, room_in, rules_within
 from raycp.controllers.batchjob.job import UNSCHEDULABLE, JobCluster
 from raycp.controllers.batchjob.pods import JobPod
-from raycp.controllers.batchjob.refusals import refuse, standing_refusal
+from raycp.controllers.batchjob.refusals import open_to_one, refuse, standing_refusal
 from raycp.controllers.batchjob.step import JobStep, candidate_of
 from raycp.scheduling import Demand, place
 
@@ -93,11 +93,12 @@ def _with_a_place(step: JobStep, pods: list[JobPod], full: Callable[[JobCluster]
     homes = Counter(pod.cluster for pod in pods)
     existing = step.load() - homes
     stays = {name for name in step.used() if name not in homes or existing[name]}
+    whole = step.rules.strategy == "Single"  # it leaves as a whole, or not at all
     others = [
         candidate
         for cluster in step.clusters.values()
         if not (cluster.name in step.vacated or full(cluster) or standing_refusal(step, cluster.name))
-        and (candidate := room_in(step, candidate_of(cluster), existing)) is not None
+        and (candidate := room_in(step, candidate_of(cluster) if whole else open_to_one(step, cluster), existing)) is not None
     ]
     count = len(pods) + _homeless(step)
     demand = Demand(step.job.uid, count, rules_within(step, step.rules), existing, frozenset(stays))
@@ -114,7 +115,7 @@ def _homeless(step: JobStep) -> int:
     """Pods that are wanted and have no place, or lose it: they come before those that have one."""
     most, record = step.admission.most, step.record
     wanted = min(step.spec.at_once if most is None else most, step.spec.size - len(record.completed.union(record.failed_indexes)))
-    return max(0, wanted - len(step.live) - len(step.hidden()))
+    return max(0, wanted - len(step.live) - len(step.counted_on()))
 
 
 def _give_up(step: JobStep, pods: Iterable[JobPod], why: str) -> None:

@@ -5,19 +5,16 @@ abandoned by annotation; ``refusals`` *notes* which refuse the job's Pods, ``abs
 *heeds* those that are to be left; ``ends`` *counts* ends that no status has counted yet; ``absence`` *welcomes* clusters that are
 back; ``moves`` lets indexes *arrive* that have left their cluster; ``verdict`` *begins* the job, *judges* whether it has succeeded
 or failed, *suspends* or resumes it, or *stops* it; ``creations`` *trims* surplus Pods; ``moves`` decides which *leave* their
-cluster; ``creations`` *fills* up with new ones; ``verdict`` *finishes* when all Pods have ended; ``report`` *describes* the result
-as a status. The status must be written before the rest is carried out.
+cluster; ``creations`` *fills* up with new ones, and *withdraws* indexes that need no cluster; ``verdict`` *finishes* when all Pods
+have ended; ``report`` *describes* the result as a status. The status must be written before the rest is carried out.
 """
 
 from collections.abc import Iterable
 
 from raycp.controllers.batchjob import absence, creations, ends, moves, refusals, repairs, report, taints, verdict
-from raycp.controllers.batchjob.job import Job, JobCluster, JobPlan
+from raycp.controllers.batchjob.job import LONGEST_WAIT, Job, JobCluster, JobPlan
 from raycp.controllers.batchjob.pods import JobPod
 from raycp.controllers.batchjob.step import JobStep
-
-_LONGEST_WAIT = 7 * 86_400.0
-"""Seconds. ``activeDeadlineSeconds`` may be thousands of millions of years, which no timer takes."""
 
 
 def plan(job: Job, pods: Iterable[JobPod], clusters: Iterable[JobCluster], now: float) -> JobPlan:
@@ -40,8 +37,9 @@ def plan(job: Job, pods: Iterable[JobPod], clusters: Iterable[JobCluster], now: 
     creations.trim(step)
     moves.leave(step)
     creations.fill(step)
+    creations.withdraw(step)
     verdict.finish(step)
     report.describe(step)
     if step.wakes:
-        step.out.requeue_after = min(max(0.1, min(step.wakes) - now), _LONGEST_WAIT)
+        step.out.requeue_after = min(max(0.1, min(step.wakes) - now), LONGEST_WAIT)
     return step.out

@@ -12,12 +12,13 @@ from typing import Any
 from raycp.base.tasks import CLUSTER
 from raycp.controllers.batchjob.cleanup import cleanup, orphans
 from raycp.controllers.batchjob.execution import HELD_POLL, carry_out, let_go
-from raycp.controllers.batchjob.invalidity import UnreadableJob, wind_up
+from raycp.controllers.batchjob.invalidity import UnreadableJob, time_to_live, wind_up
 from raycp.controllers.batchjob.job import HELD, RELEASED, Job, JobCluster, JobPlan
 from raycp.controllers.batchjob.plan import plan
 from raycp.controllers.batchjob.pods import JobPod, own_pods, read_pod
 from raycp.controllers.batchjob.record import JobRecord
 from raycp.controllers.batchjob.specs import InvalidSpec, read_spec
+from raycp.controllers.batchjob.status_pace import seconds_to_wait
 from raycp.controllers.batchjob.types import FINALIZER, FORGET, GROUP, JOB_CONTROLLER, KIND, MANAGED_BY, ORPHANED, VERSION, crd
 from raycp.controllers.queues.types import queue_crd
 from raycp.kube.errors import KubeError
@@ -30,12 +31,9 @@ from raycp.sdk.foreign import report_foreign
 from raycp.sdk.results import Result, Retry
 
 POD = "v1/Pod"
-_SOFT = frozenset({"active", "ready", "duration", "tier"})
-_QUIET = 1.0  # seconds: readiness alone is written no more often than this
 _AFTER_DELETION = 0.5  # seconds until a job is requeued after deletions of our own
 _ROUNDS = 8  # clusters that a reconcile tries one after the other
 _SOON = 0.1
-_SKEW = 2.0  # seconds that a member's clock may be ahead of what was measured; times beyond it are not trusted
 
 
 @controller(
@@ -79,11 +77,8 @@ async def batchjob(ctx: Context, obj: dict[str, Any]) -> Result | None:
     decided = plan(job, pods, clusters, now)
     if FINALIZER not in (meta.get("finalizers") or ()):
         obj = await (hold(ctx, obj, FINALIZER) if status else begin(ctx, obj, FINALIZER, decided.status))
-    later: float | None = None
-    changed = max((max(pod.ready_changed, pod.created) for pod in pods if not pod.ended), default=0.0)
-    if soft_only(status, decided.status) and -_SKEW <= now - changed < _QUIET:
-        later = _QUIET
-    else:
+    later = seconds_to_wait(status, decided.status, pods, now)
+    if later is None:
         await ctx.status(decided.status, replace=True)
     carried = await _carried_out(ctx, obj, job, decided, pods, clusters)
     decided = carried.plan
@@ -224,7 +219,8 @@ async def _invalid(
     ctx: Context, obj: dict[str, Any], problem: str, pods: list[JobPod], clusters: list[JobCluster]
 ) -> Result | None:
     """A spec that the CRD's schema should have refused (it is older than the CRD): reported once, and not retried."""
-    job = UnreadableJob(obj.get("status") or {}, problem, shown_tier(ctx.request.tier, obj), _forgotten(obj["metadata"]))
+    tier, ttl = shown_tier(ctx.request.tier, obj), time_to_live(obj["spec"])
+    job = UnreadableJob(obj.get("status") or {}, problem, tier, _forgotten(obj["metadata"]), ttl)
     decided = wind_up(job, pods, clusters, ctx.now())
     if decided.status:
         await ctx.status(decided.status, replace=True)
@@ -232,7 +228,13 @@ async def _invalid(
     outcome = await carry_out(ctx, obj, None, [], decided.ends, decided.releases)
     if outcome.errors:
         raise Retry(f"{len(outcome.errors)} Pod writes failed: {outcome.errors[0]}") from outcome.errors[0]
-    return Result(requeue_after=HELD_POLL if outcome.held else decided.requeue_after)
+    if outcome.held:
+        ctx.event(HELD, outcome.held, type="Warning")
+        return Result(requeue_after=HELD_POLL)
+    if decided.delete_job:
+        await ctx.delete(obj, propagation="Background")
+        return None
+    return Result(requeue_after=decided.requeue_after)
 
 
 def shown_tier(lane: str, obj: Mapping[str, Any]) -> str:
@@ -242,21 +244,6 @@ def shown_tier(lane: str, obj: Mapping[str, Any]) -> str:
         return lane
     named = (obj.get("spec") or {}).get("qosTier")
     return str(named or (obj.get("status") or {}).get("tier") or lane)
-
-
-def soft_only(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    """Whether two statuses differ only in that more Pods are active, or in how many are ready: that changes often, and is rarely
-    waited for."""
-    return bool(old) and old != new and _hard(old) == _hard(new) and (old.get("active") or 0) <= new["active"]
-
-
-def _hard(status: Mapping[str, Any]) -> dict[str, Any]:
-    hard = {key: value for key, value in status.items() if key not in _SOFT}
-    if hard.get("phase") in ("Pending", "Running"):
-        hard["phase"] = "Running"
-    hard["clusters"] = [{k: v for k, v in entry.items() if k not in _SOFT} for entry in status.get("clusters") or ()]
-    hard["conditions"] = [c for c in status.get("conditions") or () if c.get("type") != "PodsReady"]
-    return hard
 
 
 def _forgotten(meta: Mapping[str, Any]) -> frozenset[str]:

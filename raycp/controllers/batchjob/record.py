@@ -1,16 +1,22 @@
 """``JobRecord``: what a job's status remembers, as sets and numbers, read from a status and written back to one."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import islice
+from typing import Any, TypeVar
 
 from raycp.controllers.batchjob.cluster_record import ASSIGNED_LIMIT, Standing
 from raycp.controllers.batchjob.indexes import IndexSet
 from raycp.sdk import conditions
 
+T = TypeVar("T")
 _HIGHEST = 2**31 - 1
 _INDEX = re.compile("[0-9]{1,10}", re.ASCII)
+_SINGLE = 10_000
+"""Indexes of which a number each is kept by itself. Of more, those with the same number are written together, ``"0-29999": 1``:
+an API server takes no object of more than 1.5 MiB, and a job that it does not take could not go on."""
+
 _STANDARD = ("FailureTarget", "SuccessCriteriaMet", "Suspended", "Failed", "Complete")
 """Conditions of ``batch/v1``; the others are raycp's own."""
 
@@ -90,6 +96,13 @@ class JobRecord:
         """Whether the condition is True."""
         return conditions.is_true(self.conditions, condition)
 
+    @property
+    def ended_at(self) -> float | None:
+        """When it became complete or failed, Unix time; None while it is neither, or where that is not known."""
+        over = next((kind for kind in ("Complete", "Failed") if self.true(kind)), None)
+        found = conditions.get(self.conditions, over) if over is not None else None
+        return conditions.parse_time(found.get("lastTransitionTime")) if found is not None else None
+
     def write(self, generation: int | None, terminating: int, phase: str, *, indexed: bool, limited: bool) -> dict[str, Any]:
         """As a status. Times are whole seconds, as in ``metav1.Time``; empty parts are left out. ``limited``: the job has
         ``backoffLimitPerIndex``. The standard conditions come first, in the order in which they were set."""
@@ -121,7 +134,7 @@ class JobRecord:
             "attempts": _texts(self.attempts),
             "indexFailures": _texts(self.index_failures),
             "indexIgnoredFailures": _texts(self.index_ignored),
-            "indexBackoff": {str(index): conditions.time_text(at + 0.999) for index, at in sorted(self.waits.items())},
+            "indexBackoff": _joined({index: conditions.time_text(at + 0.999) for index, at in self.waits.items()}),
             "clusters": entries,
             "phase": phase,
             "conditions": self._shown_conditions(),
@@ -156,13 +169,34 @@ def _count(found: Any) -> int:
 
 
 def _numbers(found: Mapping[str, Any] | None) -> dict[int, int]:
-    return {int(index): _count(n) for index, n in (found or {}).items() if _INDEX.fullmatch(index)}
+    return {index: _count(n) for index, n in _each(found)}
 
 
 def _times(found: Mapping[str, Any] | None) -> dict[int, float]:
-    read = {int(index): conditions.parse_time(at) for index, at in (found or {}).items() if _INDEX.fullmatch(index)}
+    read = {index: conditions.parse_time(at) for index, at in _each(found)}
     return {index: at for index, at in read.items() if at is not None}
 
 
+def _each(found: Mapping[str, Any] | None) -> Iterator[tuple[int, Any]]:
+    left = ASSIGNED_LIMIT
+    for key, value in (found or {}).items():
+        if _INDEX.fullmatch(key):
+            yield int(key), value
+            continue
+        for index in islice(IndexSet.read(key, _HIGHEST), left):
+            left -= 1
+            yield index, value
+
+
 def _texts(numbers: Mapping[int, int]) -> dict[str, int]:
-    return {str(index): n for index, n in sorted(numbers.items()) if n}
+    return _joined({index: n for index, n in numbers.items() if n})
+
+
+def _joined(values: Mapping[int, T]) -> dict[str, T]:
+    """By index, or by sets of indexes with the same value."""
+    if len(values) <= _SINGLE:
+        return {str(index): value for index, value in sorted(values.items())}
+    alike: dict[T, list[int]] = {}
+    for index, value in values.items():
+        alike.setdefault(value, []).append(index)
+    return {str(IndexSet(indexes)): value for value, indexes in alike.items()}

@@ -3,18 +3,23 @@
 1. What an API server says to a creation is a verdict on its cluster for this job, with a backoff that doubles from ``FIRST`` to
    ``LONGEST``; so is a Pod that its scheduler leaves pending (``moves``). The index that was refused has no Pod, and goes to
    another cluster.
-2. After the backoff one Pod is tried there. When it is there, the verdict is void. An end of one of the job's Pods there, which may
-   have made room, ends the backoff; a new generation of the job voids all verdicts.
+2. After the backoff one Pod is tried there. When it is there, the verdict is void; where no node was found, when it has a node:
+   until then the others stay where they are, else they would go back and forth for ever. An end of one of the job's Pods there,
+   which may have made room, ends the backoff; a new generation of the job voids all verdicts.
 3. The job fails only when its template is refused in every cluster in which it may run, and no cluster has ever taken one of its
    Pods. Quotas, policies and names that others have taken pass: the job waits.
 """
 
 from dataclasses import dataclass, replace
 
+import msgspec
+
+from raycp.base.text import clean
 from raycp.controllers.batchjob.cluster_record import PodRefusal, whole
-from raycp.controllers.batchjob.job import NAME_TAKEN, PODS_REFUSED, TEMPLATE_REFUSED
-from raycp.controllers.batchjob.step import JobStep
+from raycp.controllers.batchjob.job import NAME_TAKEN, PODS_REFUSED, TEMPLATE_REFUSED, UNSCHEDULABLE, JobCluster
+from raycp.controllers.batchjob.step import JobStep, candidate_of
 from raycp.kube.errors import ApiError
+from raycp.scheduling import Candidate
 from raycp.scheduling.eviction import REFUSED, REFUSED_LONGEST
 
 FIRST, LONGEST = REFUSED, REFUSED_LONGEST
@@ -51,12 +56,13 @@ def note(step: JobStep) -> None:
     probe is there."""
     record = step.record
     stale = step.job.status.get("observedGeneration") not in (None, step.job.generation)
-    there = {(pod.cluster, pod.index) for pod in step.pods if not pod.given_up}
+    there = {(pod.cluster, pod.index): pod.scheduled for pod in step.pods if not pod.given_up}
     for name, tally in record.clusters.items():
         found = tally.standing.refusal
         if found is None:
             continue
-        if stale or (found.probe is not None and (name, found.probe) in there):
+        probed = there.get((name, found.probe)) if found.probe is not None else None
+        if stale or probed or (probed is False and found.reason != UNSCHEDULABLE):
             tally.standing.refusal = None
         elif found.probe is not None and record.assigned.get(found.probe) != name:
             tally.standing.refusal = replace(found, probe=None)
@@ -75,6 +81,7 @@ def refuse(step: JobStep, cluster: str, reason: str, message: str, *, template: 
     times = standing.refusal.times + 1 if standing.refusal is not None else 1
     first = FIRST if first is None else first
     wait = min(first * 2.0 ** min(times - 1, 30), max(first, LONGEST))
+    message = clean(message)  # the status has one of each cluster
     standing.refusal = PodRefusal(reason, message, times, whole(step.now + wait), template)
     step.out.events.append(("Warning", reason, message))
 
@@ -91,6 +98,15 @@ def standing_refusal(step: JobStep, cluster: str) -> PodRefusal | None:
     tally = step.record.clusters.get(cluster)
     found = tally.standing.refusal if tally is not None else None
     return found if found is not None and (found.until > step.now or found.probe is not None) else None
+
+
+def open_to_one(step: JobStep, cluster: JobCluster) -> Candidate:
+    """The cluster as placement sees it; where a verdict stands whose backoff is over, with room for its probe only."""
+    found = candidate_of(cluster)
+    tally = step.record.clusters.get(cluster.name)
+    if tally is None or tally.standing.refusal is None:
+        return found
+    return msgspec.structs.replace(found, free_pods=1 if found.free_pods is None else min(1, found.free_pods))
 
 
 def tried(step: JobStep, cluster: str, index: int) -> None:

@@ -103,10 +103,7 @@ def _for_people(step: JobStep, status: dict[str, Any]) -> dict[str, Any]:
         needed += f" of {spec.at_once}"
     status["progress"] = f"{len(record.completed)}/{needed}"
     if record.start is not None:
-        over = (
-            conditions.get(record.conditions, "Complete") or conditions.get(record.conditions, "Failed") if step.finished else None
-        )
-        end = conditions.parse_time(over["lastTransitionTime"]) if over else None
+        end = record.ended_at if step.finished else None
         # a printer column shows what is stored, which does not go on by itself: a running job has run that long at least
         status["duration"] = duration_text(step.now - record.start) + "+" if end is None else duration_text(end - record.start)
     if step.job.tier:

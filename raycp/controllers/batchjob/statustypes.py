@@ -68,7 +68,10 @@ class BatchJobStatus(CrdModel):
     failed_indexes: str = Field(default="", description="With backoffLimitPerIndex: indexes that have failed.")
     uncounted_terminated_pods: UncountedTerminatedPods | None = None
     completed_slots: str = Field(default="", description="NonIndexed: numbers of the Pods that have succeeded.")
-    attempts: dict[str, int] = Field(default_factory=dict, description="Next attempt of unfinished indexes, if not 0.")
+    attempts: dict[str, int] = Field(
+        default_factory=dict,
+        description="Next attempt of unfinished indexes, if not 0; by index, or of many by intervals such as 0-29999.",
+    )
     index_failures: dict[str, int] = Field(default_factory=dict, description="With backoffLimitPerIndex: failures.")
     index_ignored_failures: dict[str, int] = Field(
         default_factory=dict, description="With backoffLimitPerIndex: failures that podFailurePolicy ignored."

@@ -80,6 +80,11 @@ class JobStep:
         """Indexes assigned to unreachable clusters: assumed to be running."""
         return {index for index, cluster in self.record.assigned.items() if not self.visible(cluster)}
 
+    def counted_on(self) -> set[int]:
+        """Those of them that the job still has: an elastic job that has shrunk has fewer."""
+        size = self.spec.size if self.spec.completions is not None else None
+        return {index for index in self.hidden() if size is None or index < size}
+
     def used(self) -> set[str]:
         """Clusters that have run Pods of the job, or will: not those that it has to leave, or has left."""
         record = self.record

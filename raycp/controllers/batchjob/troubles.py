@@ -1,8 +1,10 @@
-"""What keeps a Pod from running, in the words of its kubelet or scheduler."""
+"""What keeps a Pod from running, in the words of its kubelet or scheduler. They are kept in the job's status, and so no longer than
+other errors: who may write a Pod's status in a member does not decide how large a job's is."""
 
 from collections.abc import Mapping
 from typing import Any
 
+from raycp.base.text import clean
 from raycp.sdk import conditions
 
 UNSCHEDULED = "Unschedulable"
@@ -16,13 +18,13 @@ def trouble_of(status: Mapping[str, Any]) -> tuple[str, str] | None:
     ``CreateContainerConfigError`` and the like; None for one that is on its way, or runs."""
     scheduled = conditions.get(status.get("conditions"), "PodScheduled")
     if scheduled is not None and scheduled.get("status") == "False" and scheduled.get("reason") == UNSCHEDULED:
-        return UNSCHEDULED, str(scheduled.get("message") or "")
+        return UNSCHEDULED, clean(str(scheduled.get("message") or ""))
     for part in ("initContainerStatuses", "containerStatuses"):
         for container in status.get(part) or ():
             waiting = (container.get("state") or {}).get("waiting") or {}
             reason = str(waiting.get("reason") or "")
             if reason not in _STARTING:
-                return reason, f"container {container.get('name')}: {waiting.get('message') or reason}"
+                return clean(reason), clean(f"container {container.get('name')}: {waiting.get('message') or reason}")
     return None
 
 

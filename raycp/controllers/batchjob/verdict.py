@@ -25,7 +25,7 @@ def judge(step: JobStep) -> None:
         step.condition("SuccessCriteriaMet", True, "SuccessPolicy", met)
         return
     enough = bool(record.completed) if spec.work_queue else len(record.completed) >= spec.size
-    if enough and not step.live and not step.hidden():
+    if enough and not step.live and not step.counted_on():
         step.condition("SuccessCriteriaMet", True, "CompletionsReached", "Reached expected number of succeeded pods")
 
 
@@ -102,8 +102,7 @@ def finish(step: JobStep) -> None:
             _close(step)
     ttl = step.spec.ttl_seconds_after_finished
     if step.finished and ttl is not None:
-        ended = conditions.get(record.conditions, "Complete" if record.true("Complete") else "Failed")
-        at = conditions.parse_time((ended or {}).get("lastTransitionTime")) or step.now
+        at = record.ended_at or step.now
         if step.now >= at + ttl:
             step.out.delete_job = True
         else:
