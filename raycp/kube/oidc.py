@@ -76,7 +76,7 @@ def _id_token(text: str) -> IdToken | None:
         return None
     try:
         claims = msgspec.json.decode(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)), type=dict[str, Any])
-    except (msgspec.MsgspecError, binascii.Error, ValueError, RecursionError):
+        expires = claims.get("exp")
+        return IdToken(text, float(expires)) if isinstance(expires, int | float) else None
+    except (msgspec.MsgspecError, binascii.Error, ValueError, OverflowError, RecursionError):
         return None
-    expires = claims.get("exp")
-    return IdToken(text, float(expires)) if isinstance(expires, int | float) else None

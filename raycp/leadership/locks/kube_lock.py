@@ -192,6 +192,7 @@ class KubeLock:
         held = None if over is None else over.leadership
         allocated = await allocate(self._records, self._epochs, record, held, me.home, living, self._clock.wall(), least)
         before = allocated.before
+        wait = max(wait, self._others_end - self._clock.now())  # of an attempt before, which wrote and was overtaken
         # The longest of the permits that may be valid: who replaces us while we wait for a predecessor's waits as long.
         recorded = max(permit, wait)
         mine = Leadership(allocated.epoch, allocated.incarnation, me.holder, allocated.since, recorded, home=me.home, lock=self.kind)
@@ -215,6 +216,8 @@ class KubeLock:
             # Another leader led after the lock was judged: a leader notes its leadership before it grants permits.
             wait = max(wait, permit, other.permit)
         self._others_end = self._clock.now() + wait
+        if wait > mine.permit:
+            mine = await self.amend(mine, wait)
         return Acquisition(mine, wait, longest, proved)
 
     async def _raise_floor(self, mine: Leadership, judged: EpochFloor | None) -> float:
