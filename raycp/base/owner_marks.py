@@ -107,10 +107,13 @@ def _age(name: str) -> tuple[int, str]:
 
 @lru_cache(_CACHED)
 def _moved(time: str, seconds: int) -> str:
-    """``time``, a ``metav1.Time`` or empty, so many seconds later."""
+    """``time``, a ``metav1.Time`` or empty, so many seconds later; unmoved where that is no time."""
     if not seconds or not _TIME.fullmatch(time):
         return time
-    return (datetime.fromisoformat(time) + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    try:
+        return (datetime.fromisoformat(time) + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (ValueError, OverflowError):
+        return time
 
 
 @lru_cache(_CACHED)

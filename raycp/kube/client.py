@@ -32,6 +32,7 @@ log = logging.getLogger("raycp.kube")
 _READS = frozenset({"GET"})
 _CONNECT_SECONDS = 10.0
 _SKEW_SECONDS = 60.0
+_MOST_SKEW_SECONDS = 100 * 366 * 86_400.0  # a clock that has lost its time says 1970; what is further away is no clock's
 _READ_IDLE_SECONDS = 80.0
 _WRITE_IDLE_SECONDS = 20.0  # a write uses only a connection that was in use this recently
 
@@ -309,10 +310,10 @@ class ClusterClient(ObjectCalls):
     def _measure_skew(self, date: str | None) -> None:
         self._skew_due = asyncio.get_running_loop().time() + _SKEW_SECONDS
         if date:
-            with contextlib.suppress(ValueError, TypeError):
+            with contextlib.suppress(ValueError, TypeError, OverflowError):
                 ahead = email.utils.parsedate_to_datetime(date).timestamp() + 0.5 - self._clock.wall()
                 ahead = ahead if abs(ahead) > 1.0 else 0.0  # below the resolution of the header
-                if abs(ahead - self.skew) > 1.0:
+                if abs(ahead - self.skew) > 1.0 and abs(ahead) < _MOST_SKEW_SECONDS:
                     self.skew = ahead
 
     def _log_breaker(self, old: str, new: str, reason: str) -> None:

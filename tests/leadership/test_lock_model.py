@@ -267,6 +267,25 @@ REWOUND = [
     ("restart", 0, 2.5),
 ]  # fmt: skip
 
+# The lock was restored to what a process had written that another of its home had replaced, and that had not seen it yet.
+RESTORED_TO_A_LIVING_PROCESS = [
+    ("wipe", 0, 0.0), ("replace", 1, 0.25), ("delete", 2, 0.0), ("cut", 2, 2.0), ("restore", 3, 2.5),
+]  # fmt: skip
+
+# The floor had an earlier epoch of a later incarnation: the leader took the merged numbers for those of its successor.
+LATE_EARLY_NUMBERS = [
+    ("freeze", 3, 1.0), ("restore", 2, 0.5), ("restore", 0, 0.0), ("restart", 0, 1.0), ("restart", 2, 1.5), ("freeze", 2, 2.0),
+    ("restart", 1, 3.75), ("release", 1, 3.75), ("wipe", 1, 0.5), ("freeze", 0, 0.25), ("cut", 0, 1.5),
+]  # fmt: skip
+
+# Permits of several lengths: who replaced a leader that waited for the longer ones of its predecessor waited for its own only.
+REPLACED_WHILE_IT_WAITED = [
+    ("wait", 0, 2.0), ("kill", 1, 2.0), ("replace", 0, 0.0), ("replace", 2, 0.0), ("replace", 3, 0.0), ("wait", 0, 4.0),
+]  # fmt: skip
+OVERTAKEN_BY_A_DELETION = [("delete", 3, 1.0), ("restart", 2, 0.5), ("freeze", 1, 0.25), ("release", 3, 3.0)]
+WIPED_EARLY = [("wipe", 2, 3.75), ("freeze", 1, 0.25)]
+DELETED_TWICE = [("delete", 1, 0.25), ("delete", 0, 3.75), ("mend", 1, 2.0), ("freeze", 2, 3.0)]
+
 
 @pytest.mark.parametrize("kind", ["ray", "configMap", "lease"])
 @settings(deadline=None, suppress_health_check=list(HealthCheck))
@@ -274,6 +293,12 @@ REWOUND = [
 @example(steps=REWOUND, seed=42573, permits=SAME)
 @example(steps=HASTY_RELEASE, seed=0, permits=SAME)
 @example(steps=HASTY_RELEASE, seed=20, permits=SAME)
+@example(steps=RESTORED_TO_A_LIVING_PROCESS, seed=25203, permits=SAME)
+@example(steps=LATE_EARLY_NUMBERS, seed=58437, permits=SAME)
+@example(steps=REPLACED_WHILE_IT_WAITED, seed=48490, permits=(2.0, 6.0, 2.0, 2.0))
+@example(steps=OVERTAKEN_BY_A_DELETION, seed=40406, permits=(2.0, 2.0, 6.0, 2.0))
+@example(steps=WIPED_EARLY, seed=34142, permits=(2.0, 6.0, 2.0, 2.0))
+@example(steps=DELETED_TWICE, seed=25090, permits=(6.0, 2.0, 2.0, 2.0))
 @given(
     steps=st.lists(ops, min_size=1, max_size=8), seed=st.integers(0, 2**16),
     permits=st.just(SAME) | st.tuples(*[st.sampled_from([PERMIT, 3 * PERMIT])] * 4),

@@ -194,8 +194,8 @@ class KubeLock:
         before = allocated.before
         wait = max(wait, self._others_end - self._clock.now())  # of an attempt before, which wrote and was overtaken
         # The longest of the permits that may be valid: who replaces us while we wait for a predecessor's waits as long.
-        recorded = max(permit, wait)
-        mine = Leadership(allocated.epoch, allocated.incarnation, me.holder, allocated.since, recorded, home=me.home, lock=self.kind)
+        longer = max(permit, wait)
+        mine = Leadership(allocated.epoch, allocated.incarnation, me.holder, allocated.since, longer, home=me.home, lock=self.kind)
         owner = self._owner = await self._pods.mine(me.pod)
         sent = self._clock.now()
         self._last = await self._store.write(LockState(mine, owner=owner), over)
