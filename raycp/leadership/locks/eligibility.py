@@ -134,7 +134,8 @@ def _missing(where: str, seen: Observation, me: Identity, permit: float, now: fl
     until = (seen.missing if seen.state is None else seen.seen) + MISSING
     if floor is not None and (record is None or floor.pair > record.pair):
         # The record was deleted with its namespace, or restored with it: what it says of a release is not the last word.
-        wait = max(permit, *(known.permit for known in (floor, record, state and state.leadership) if known is not None))
+        held = state.leadership if state is not None else None
+        wait = max(permit, *(known.permit for known in (floor, record, held) if known is not None))
         if floor.home == me.home or now >= until:
             return Eligibility(True, wait=wait)
         why = f"{where} does not exist or is older than epoch {floor.epoch}, which has led; {floor.holder} has time to restore it"
