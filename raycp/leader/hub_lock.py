@@ -265,10 +265,7 @@ class HubLock:
         if lock is None or mine is None or ledger is None:
             return
         if permit < mine.permit:
-            granted = mine.permit if permit < ledger.permit else 0.0
-            ledger.set_permit(min(permit, ledger.permit))
-            # What a predecessor granted in this epoch may be longer than anything of ours.
-            await self._clock.sleep(max(granted, ledger.silent_until - self._clock.now()))
+            await self._clock.sleep(ledger.shorten(permit, self._clock.now()))
         amended = await lock.amend(mine, permit)
         if self.leadership is mine and self.proof.ledger is ledger:
             self.leadership = amended

@@ -95,6 +95,10 @@ class FakeStore:
         return new
 
     async def delete(self, over: LockState) -> None:
+        await self._hub.way(self._who)
+        known = self._hub.states.get("lock")
+        if known is None or known.version != over.version:
+            raise Conflict("the lock")
         self._hub.states.pop("lock", None)
         self._hub.notify()
 
@@ -166,6 +170,13 @@ class FakePods(Pods):
         return pod
 
 
+def lock_of(hub: Hub, kind: Any, who: str) -> KubeLock:
+    return KubeLock(
+        kind, FakeStore(hub, who), FakeRecords(hub, who), "source", hub.clock,
+        pace=Pace(0.1, 0.5, 0.2), pods=FakePods(hub), rng=random.Random(hub.random.random()), floor=FakeFloor(hub, who),
+    )  # fmt: skip
+
+
 class Leader:
     """A contender; ``until`` is when its last permit ends. ``living``: the epoch of the fleet that it comes back to, a restarted
     leader of ``home``."""
@@ -183,10 +194,7 @@ class Leader:
         self.pod = PodRef("n", f"pod-{name}", f"uid-{name}") if kind == "configMap" else None
         if self.pod is not None:
             hub.pods.add(self.pod.name)
-        self.lock = KubeLock(
-            kind, FakeStore(hub, name), FakeRecords(hub, name), "source", hub.clock,
-            pace=Pace(0.1, 0.5, 0.2), pods=FakePods(hub), rng=random.Random(hub.random.random()), floor=FakeFloor(hub, name),
-        )  # fmt: skip
+        self.lock = lock_of(hub, kind, name)
         self.task = asyncio.create_task(self.live())
         hub.leaders.append(self)
 
@@ -246,7 +254,7 @@ ops = st.tuples(
     st.sampled_from(
         [
             "release", "freeze", "thaw", "kill", "restart", "replace", "cut", "mend", "delete", "restore", "wipe", "rewind",
-            "wait", "wait",
+            "unlock", "wait", "wait",
         ]
     ),
     st.integers(0, 3),
@@ -317,7 +325,7 @@ async def play(kind: str, steps: list[tuple[str, int, float]], seed: int, permit
     wrote: list[int] = []
     steps_taken: list[str] = []
     backup: LockState | None = None
-    releases: list[asyncio.Task[None]] = []
+    releases: list[asyncio.Task[Any]] = []
 
     async def run(seconds: float) -> None:
         for _ in range(max(1, round(seconds / STEP))):
@@ -361,6 +369,9 @@ async def play(kind: str, steps: list[tuple[str, int, float]], seed: int, permit
         elif op == "restore" and backup is not None and not backup.leadership.released:
             hub.states["lock"] = msgspec.structs.replace(backup, version=hub.version(), uid=hub.version())
             hub.notify()
+        elif op == "unlock":  # by hand
+            hub.frozen.setdefault("somebody", asyncio.Event()).set()
+            releases.append(asyncio.create_task(lock_of(hub, kind, "somebody").unlock("somebody")))
         elif op == "wipe":  # the namespace is deleted
             hub.states.clear()
             hub.data.clear()
