@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterator
 
 import msgspec
 
+from raycp.base.deflated import inflated
 from raycp.base.keys import RequestKey
 
 MAX_EXCEPTIONS = 5_000
@@ -133,10 +134,12 @@ class Watermark:
     def decode(cls, text: str) -> "Watermark":
         """The watermark that was encoded. Raises ``ValueError`` for anything else."""
         try:
-            plain = zlib.decompress(base64.b85decode(text[2:])) if text.startswith("z:") else text.encode()
+            plain = inflated(base64.b85decode(text[2:])) if text.startswith("z:") else text.encode()
             wire = msgspec.json.decode(plain, type=_Wire)
-        except (ValueError, zlib.error, msgspec.DecodeError) as error:
+        except (ValueError, RecursionError, msgspec.MsgspecError) as error:
             raise ValueError(f"not a watermark: {error}") from error
+        if not 0 <= wire.rv < 1 << 63:  # it would cover all that follows
+            raise ValueError(f"not a watermark: {wire.rv} is no resource version")
         mark = cls(wire.rv)
         for cluster, controllers in wire.exceptions.items():
             for controller, spaces in controllers.items():

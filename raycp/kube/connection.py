@@ -321,6 +321,8 @@ class HttpChannel(asyncio.Protocol):
         return body
 
     def on_message_begin(self) -> None:
+        if self._waiter is None and self._stream is None:  # or the next request would get it, and each one the last one's answer
+            self.fail(Unreachable("the server sent an answer without a request", sent=True))
         self._headers = []
         self._drop_body()
         self._content_type = b""

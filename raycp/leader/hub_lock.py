@@ -264,9 +264,8 @@ class HubLock:
         lock, mine, ledger = self._lock, self.leadership, self.proof.ledger
         if lock is None or mine is None or ledger is None:
             return
-        if permit < ledger.permit:
-            ledger.set_permit(permit)
-            await self._clock.sleep(mine.permit)
+        if permit < mine.permit:
+            await self._clock.sleep(ledger.shorten(permit, self._clock.now()))
         amended = await lock.amend(mine, permit)
         if self.leadership is mine and self.proof.ledger is ledger:
             self.leadership = amended

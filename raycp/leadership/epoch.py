@@ -16,6 +16,9 @@ RECORD = "leader"
 HIGHEST = 2**53
 """Of an epoch or incarnation: what JSON and msgpack carry everywhere. A record with a higher one can't be decoded."""
 
+LATEST = 253_402_300_799.0
+"""The end of the year 9999, in Unix seconds: a later time can't be written as text. A record with one can't be decoded."""
+
 LONGEST_PERMIT = 86_400.0
 """Seconds: a record with a longer permit can't be decoded, or its successor would wait for ever."""
 
@@ -190,7 +193,7 @@ def decode(data: Mapping[str, str]) -> Leadership:
             _number(data["epoch"]),
             _number(data["incarnation"]),
             data.get("holder", ""),
-            _seconds(data.get("since", "0"), HIGHEST),
+            _seconds(data.get("since", "0"), LATEST),
             _seconds(data.get("permit", "0"), LONGEST_PERMIT),
             data.get("released") == "true",
             data.get("home", ""),

@@ -85,6 +85,11 @@ class PermitLedger:
         """The longest grant, in seconds."""
         return self._permit
 
+    def shorten(self, permit: float, now: float) -> float:
+        """Grant no longer permits than these from now on; the seconds until the last longer one has ended, whoever granted it."""
+        self._permit = min(permit, self._permit)
+        return max(0.0, max(self._silent_until, *self._ends.values(), now) - now)
+
     def set_permit(self, permit: float) -> None:
         """Grant permits of that length from now on; the hub must have recorded a longer one before."""
         self._permit = permit

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from raycp.base.clock import Clock
+from raycp.base.deflated import inflated
 from raycp.metrics import Merger
 from raycp.observer.activity import ActivitySample, SampleGain, activity_sample, failing_objects
 from raycp.observer.audit import ActionRecord
@@ -46,9 +47,6 @@ MOST_BYTES = 640_000
 
 LATEST = 253_402_300_800.0
 """The year 10000, in Unix seconds: no time of a change is later."""
-
-MOST_INFLATED = 32 * 1024 * 1024
-"""Of what is restored."""
 
 
 class _Saved(msgspec.Struct):
@@ -208,15 +206,15 @@ class Chronicle:
 
 def _unpacked(saved: bytes) -> _Saved:
     try:
-        inflate = zlib.decompressobj()
-        content = inflate.decompress(saved, MOST_INFLATED)
-        if not inflate.eof:
-            raise ValueError("it is cut off, or too large")
+        content = inflated(saved)
+    except ValueError as error:
+        raise ValueError(f"this is no history: {error}") from error
+    try:
         found = msgspec.msgpack.decode(content, type=_Format).format
         if found != FORMAT:
             raise ValueError(f"it has format {found}, and this release reads format {FORMAT}")
         state = msgspec.msgpack.decode(content, type=_Saved)
-    except (zlib.error, msgspec.MsgspecError, RecursionError) as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise ValueError(f"this is no history: {error}") from error
     if strange := next((at for row in state.changes for at in (row.at, row.first_at) if not 0.0 <= at < LATEST), None):
         raise ValueError(f"it has a change at {strange}, which is no time")

@@ -187,15 +187,14 @@ class Inputs:
             was = known.get(controller.name)
             if was is None:
                 continue  # a new one is shown every object
-            if controller.owns and proofs(plan) != proofs(before):
-                everything.append(controller)  # other objects may be its children now
-            elif declared(controller) != declared(was):
-                self._ledger.forgive(controller.name)
+            told = declared(controller) != declared(was)
+            credentials = controller.credentials != was.credentials
+            # Whatever else has changed: what failed by the old code, or with the old credentials, does not wait out that backoff.
+            forgiven = self._ledger.forgive(controller.name) if told or credentials or controller.code != was.code else []
+            if told or (controller.owns and proofs(plan) != proofs(before)):  # with other proofs, other objects may be its children
                 everything.append(controller)
-            elif controller.credentials != was.credentials:
-                self._fanout.all_due(self._objects(self._ledger.forgive(controller.name)), FLEET_CHANGED)
-            elif controller.code != was.code:
-                self._fanout.all_due(self._objects(self._ledger.forgive(controller.name)), NEW_CODE)
+            if forgiven and not told:
+                self._fanout.all_due(self._objects(forgiven), FLEET_CHANGED if credentials else NEW_CODE)
         if everything or clusters:
             self._loops.supervise(partial(self._changed, everything, clusters), LoopName.DUE_KEYS)
 

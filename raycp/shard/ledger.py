@@ -135,7 +135,7 @@ class Ledger:
             self.clocks.queued(key, kind=kind, observed=observed, tier=tier, version=version, ready_at=ready_at, rv=rv)
         self.timelines.received(key, reason=reason, source=source, tier=tier, rv=rv, delay=delay, why=why)
         if self.quarantine.active:
-            self.quarantine.made_due(key)
+            self.quarantine.made_due(key, verdict.real)
         self._changed(key)
 
     def exception(self, key: RequestKey, change: Change) -> None:
@@ -362,7 +362,7 @@ class Ledger:
 
     def forgive(self, controller: str) -> list[RequestKey]:
         """The controller has new code: no failure of its keys counts any more. Returns the keys that had failed or given up."""
-        found = [*self.queue.forgive(controller), *self.notes.gave_up(controller)]
+        found = [*self.queue.forgive(controller), *self.notes.gave_up(controller), *self.quarantine.forgive(controller)]
         for key in found:
             self._changed(key)
         return list(dict.fromkeys(found))

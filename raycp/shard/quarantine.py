@@ -113,9 +113,19 @@ class Quarantine:
                 return item
         return None
 
-    def made_due(self, key: RequestKey) -> None:
-        """Something happened that ``key`` is due for."""
-        self.stirred = self.stirred or key in self.suspects
+    def made_due(self, key: RequestKey, real: bool) -> None:
+        """Something happened that ``key`` is due for; a ``real`` change does not wait for a backoff."""
+        if key in self.suspects:
+            self.stirred = True
+            if real:
+                self._queue.release(key, BACKOFF_LEFT)
+
+    def forgive(self, controller: str) -> list[RequestKey]:
+        """The controller has new code: its convicted keys run alone, and need not wait before. Returns them."""
+        found = [key for key, record in self.suspects.alone() if key.controller == controller and record.level is Level.CONVICTED]
+        for key in found:
+            self._queue.release(key, BACKOFF_LEFT)
+        return found
 
     def ended(self, key: RequestKey, succeeded: bool) -> None:
         """A hand-out has been acknowledged, and the queue has its key back."""

@@ -10,11 +10,12 @@ Rules:
 """
 
 import zlib
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from raycp.base.clock import Clock
+from raycp.base.deflated import inflated
 from raycp.base.recent_names import RecentNames
 from raycp.slo.budget import burn_rate, error_budget, firing, ratio
 from raycp.slo.histogram import LogHistogram
@@ -24,6 +25,9 @@ from raycp.slo.tracker import ObjectiveTotals, SeriesTotals, SloReport, decode_r
 from raycp.slo.windows import LatencyWindow, SlotRing, Windows
 
 SHOWN = ("instant", "5m", "1h", "6h", "3d", "30d")
+LATEST = 253_402_300_800.0
+"""The year 10000, in Unix seconds."""
+
 RECENT = (900.0, 900)
 """Span and slots of the history in the plots of the instant SLI: a quarter of an hour by the second."""
 
@@ -43,16 +47,20 @@ class _Counted:
         self.bad_segments = [0.0] * len(SEGMENTS)
 
 
+_Pair = Annotated[list[float], msgspec.Meta(min_length=2, max_length=2)]
+_Segments = Annotated[list[float], msgspec.Meta(min_length=len(SEGMENTS), max_length=len(SEGMENTS))]
+
+
 class _SavedObjective(msgspec.Struct):
     name: str
-    windows: dict[str, Any]
+    windows: dict[str, tuple[int, list[tuple[int, float, float]]]]
     latency: dict[int, float]
     latency_sum: float
     total: float
     bad: float
-    clusters: dict[str, list[float]]
-    segments: list[float]
-    bad_segments: list[float]
+    clusters: dict[str, _Pair]
+    segments: _Segments
+    bad_segments: _Segments
 
 
 class _Saved(msgspec.Struct):
@@ -149,9 +157,11 @@ class SloBook:
         Raises ``ValueError`` for bytes that are no checkpoint, and then changes nothing.
         """
         try:
-            state = msgspec.json.decode(zlib.decompress(saved), type=_Saved)
-        except (zlib.error, msgspec.MsgspecError) as error:
+            state = msgspec.json.decode(inflated(saved), type=_Saved)
+        except (ValueError, RecursionError, msgspec.MsgspecError) as error:
             raise ValueError(f"this is no SLO checkpoint: {error}") from error
+        if not 0.0 <= state.at < LATEST:  # the windows' time would stand still
+            raise ValueError(f"this is no SLO checkpoint: it was made at {state.at}, which is no time")
         # a wall clock set back since the checkpoint must not make the windows' time go back
         self._zero += max(0.0, state.at - self._now())
         self._counted = {}

@@ -58,6 +58,7 @@ def test_the_time_of_a_server_whose_clock_is_off_is_read_as_ours() -> None:
     assert keys.proof(claim, "", "2026-03-01T10:00:00Z", 2.6e11) is ClaimProof.NONE, "no clock is beyond all years"
     assert keys.proof(claim, "", "2026-03-01T09:55:00Z", -600.0) is ClaimProof.NONE, "created after, by a clock that is behind"
     assert msgspec.structs.replace(keys, unmarked_before="").proof(claim, "", "2026-03-01T09:00:00Z", 600.0) is ClaimProof.NONE
+    assert keys.proof(claim, "", "2026-03-01T10:10:00Z", 1e12) is ClaimProof.NONE, "no clock is so far ahead"
 
 
 @given(st.none() | KEYS, st.dictionaries(st.from_regex(r"key-\d{1,3}", fullmatch=True), st.binary(max_size=40), max_size=5))

@@ -1,9 +1,13 @@
 """The watermark against a model: the stored form never covers more than was reconciled."""
 
+import base64
+import zlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from raycp.base import deflated
 from raycp.base.keys import RequestKey
 from raycp.classify import Watermark
 
@@ -82,7 +86,13 @@ def test_a_watermark_never_goes_back():
     assert mark.rv == 7
 
 
-@pytest.mark.parametrize("text", ["", "{}", "z:!!", "z:abc", '{"rv":"x"}', "[1]"])
+BOMB = "z:" + base64.b85encode(zlib.compress(bytes(deflated.MOST + 1))).decode()
+DEEP = '{"rv":1,"other":' + 10_000 * "[" + 10_000 * "]" + "}"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", "z:!!", "z:abc", '{"rv":"x"}', "[1]", '{"rv":-1}', f'{{"rv":{1 << 63}}}', BOMB, DEEP, "\ud800", "z:\u20ac"]
+)
 def test_invalid_watermarks_are_refused(text):
     with pytest.raises(ValueError, match="not a watermark"):
         Watermark.decode(text)

@@ -15,8 +15,11 @@ from doormen import id_token
 from scripted_api import ScriptedApi
 
 from raycp.base.clock import SystemClock, VirtualClock
+from raycp.config.kubeconfig_model import KubeconfigProvider
 from raycp.kube import ClusterClient, ConnectError, ConnectSpec
 from raycp.kube.credentials import Credentials
+from raycp.kube.exec_plugin import PluginError
+from raycp.kube.oidc import OidcTokens
 
 
 def encoded(text: str) -> str:
@@ -235,3 +238,11 @@ async def test_a_file_that_appears_later_in_a_list_is_read(server: ScriptedApi, 
     assert client.credentials_problem == ""
     assert len([each for each in server.headers if "token-1" in each["Authorization"]]) == 1, "no 401 told it"
     await client.close()
+
+
+@pytest.mark.parametrize("expires", ["1" + 400 * "0", "1e999", '"soon"', "null"])
+async def test_an_id_token_whose_end_is_no_time_is_no_token(expires: str) -> None:
+    claims = base64.urlsafe_b64encode(f'{{"exp":{expires}}}'.encode()).decode().rstrip("=")
+    provider = KubeconfigProvider(config={"idp-issuer-url": "https://issuer", "client-id": "c", "id-token": f"e30.{claims}.x"})
+    with pytest.raises(PluginError, match="has expired or is none"):
+        await OidcTokens().get("c1", provider, None, 0.0)

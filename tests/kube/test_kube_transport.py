@@ -1,6 +1,9 @@
 """Connections through a proxy and from within a Pod; large bodies, concurrent requests, invalid paths."""
 
 import asyncio
+import contextlib
+import itertools
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -93,3 +96,57 @@ async def test_paths_and_headers_with_line_breaks_are_rejected(client: ClusterCl
     with pytest.raises(ValueError, match="line break"):
         await client.request("POST", "/api/v1/namespaces/default/configmaps", body=b"{}")
     assert (await client.version()).gitVersion
+
+
+class BareServer:
+    """Answers each request with what ``answers`` says for the numbers of its connection and of it in that; in plain HTTP."""
+
+    def __init__(self, answers: Callable[[int, int], bytes]) -> None:
+        self._answers = answers
+        self._connections = 0
+
+    async def __aenter__(self) -> ConnectSpec:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        port = self._server.sockets[0].getsockname()[1]
+        return ConnectSpec(name="c1", mode="direct", server=f"http://127.0.0.1:{port}", timeout=5.0)
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._connections += 1
+        connection = self._connections
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            for number in itertools.count(1):
+                await reader.readuntil(b"\r\n\r\n")
+                writer.write(self._answers(connection, number))
+        writer.close()
+
+
+def answer(name: str, date: str = "") -> bytes:
+    body = f'{{"kind":"ConfigMap","metadata":{{"name":"{name}"}}}}'
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+    return (head + (f"Date: {date}\r\n" if date else "") + "\r\n" + body).encode()
+
+
+async def test_an_answer_without_a_request_is_nobodys() -> None:
+    """Else each request would get the answer of the one before, from then on."""
+    unasked = answer("unasked")
+    of_first = [answer("first") + unasked[:9], unasked[9:] + answer("second")]
+    async with BareServer(lambda connection, number: of_first[number - 1] if connection == 1 else answer("second")) as spec:
+        client = await ClusterClient.connect(spec, SystemClock(), probe=False)
+        assert b"first" in (await client.request("GET", "/api/v1/first")).body
+        assert b"second" in (await client.request("GET", "/api/v1/second")).body
+        await client.close()
+
+
+@pytest.mark.parametrize(
+    "date",
+    ["Mon, 01 Jan 99999999999999999999 00:00:00 GMT", "1 Jan 2026 99999999999999999999:00:00 GMT", "Fri, 31 Dec 9999 23:59:59 GMT"],
+)
+async def test_a_date_that_no_clock_shows_is_no_skew_and_fails_no_request(date: str) -> None:
+    async with BareServer(lambda *_: answer("a", date)) as spec:
+        client = await ClusterClient.connect(spec, SystemClock(), probe=False)
+        assert (await client.request("GET", "/api/v1/a")).status == 200
+        assert client.skew == 0.0
+        await client.close()

@@ -153,6 +153,7 @@ async def test_what_the_hub_says_does_not_exist_does_not_exist(reader: Reader) -
         {"epoch": "1", "incarnation": "1", "permit": "inf"},
         {"epoch": "1", "incarnation": "1", "permit": "1e300"},
         {"epoch": "1", "incarnation": "1", "since": "-inf"},
+        {"epoch": "1", "incarnation": "1", "since": "253402300800"},
         {"epoch": "²", "incarnation": "1"},
         {"epoch": "1"},
     ],

@@ -51,6 +51,22 @@ def test_new_incarnation_counts_silent_holders_as_permitted() -> None:
     assert PermitLedger(PERMIT, recorded=200.0, fresh=True).ends("unknown") == 200.0
 
 
+def test_a_shorter_permit_counts_when_the_last_longer_one_has_ended() -> None:
+    ledger = PermitLedger(PERMIT, recorded=0.0, fresh=True)
+    ledger.grant("w", Proof(100.0), 100.0, 1, 1, {})
+    assert ledger.shorten(2.0, 101.0) == 5.0
+    assert ledger.grant("w", Proof(101.0), 101.0, 1, 1, {}).seconds == 2.0
+    assert ledger.shorten(2.0, 103.0) == 3.0, "the first attempt to record it has failed: the wait goes on"
+    assert ledger.shorten(2.0, 107.0) == 0.0
+
+
+def test_a_shorter_permit_counts_when_those_of_a_predecessor_in_the_epoch_have_ended() -> None:
+    """Whose record names longer ones: a successor that read the shorter one meanwhile would not wait for its silent holders."""
+    ledger = PermitLedger(2.0, recorded=200.0, silent=PERMIT)
+    assert ledger.shorten(2.0, 201.0) == 5.0
+    assert PermitLedger(2.0, recorded=200.0, fresh=True, silent=PERMIT).shorten(2.0, 201.0) == 0.0
+
+
 def test_barred_holder_gets_no_permit() -> None:
     ledger = PermitLedger(PERMIT, recorded=0.0)
     ledger.grant("w", Proof(100.0), 100.0, 1, 1, {})

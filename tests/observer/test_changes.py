@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from page_views import JOB, NAMES, WALL, PageFleet, PagePlan, failure, fleet, fleet_file, objective, one_down
 
+from raycp.base import deflated
 from raycp.base.problems import FleetProblem, ProblemCode, ProblemOwner
 from raycp.leadership.switches import Switch
 from raycp.observer import chronicle as chronicles
@@ -434,7 +435,7 @@ NEWER = zlib.compress(msgspec.msgpack.encode({"format": 2, "history": 1}))
         (NEWER, "it has format 2, and this release reads format 1"),
         (stored_at(float("nan")), "no time"),
         (stored_at(1e300), "no time"),
-        (zlib.compress(bytes(chronicles.MOST_INFLATED + 9)), "too large"),
+        (zlib.compress(bytes(deflated.MOST + 9)), "too large"),
     ],
 )
 async def test_what_is_damaged_or_foreign_is_refused_and_the_history_begins_anew(stored: bytes, why: str) -> None:

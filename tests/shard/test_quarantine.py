@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from random import Random
 from typing import Any
 
 import fleet_samples as samples
@@ -10,12 +11,16 @@ import pytest
 from deadly import Deaths
 from inprocess import Stack, holds, stack, until
 
+from raycp.base.clock import VirtualClock
 from raycp.base.keys import RequestKey
+from raycp.classify import Priority, Reason
 from raycp.metrics import Merger
 from raycp.protocol.frames import Culprit, LivenessQuery, Tasks
 from raycp.protocol.members import Role, Slot
+from raycp.queueing import QueuePolicy, WorkQueue
 from raycp.shard import quarantine
-from raycp.shard.suspects import BACKOFF, Level
+from raycp.shard.suspects import BACKOFF, Death, Level
+from raycp.slo import Timelines
 from raycp.worker import watchdog
 
 KEY = RequestKey("deadly", "here", "default", "bad")
@@ -272,3 +277,19 @@ async def test_a_worker_that_can_not_say_which_makes_all_of_its_keys_suspects() 
         await fleet.new_quarantine()
         await fleet.configure()
         await until(lambda: not fleet.shard().ledger.quarantine.active)
+
+
+@pytest.mark.parametrize(("happens", "runs"), [("change", True), ("resync", False), ("code", True), ("other code", False)])
+def test_a_convicted_key_of_an_earlier_primary_waits_for_a_change_or_new_code_only(happens: str, runs: bool) -> None:
+    """The backoff of a key that was in work for an earlier primary is a hold: the queue here has counted no failure of it."""
+    clock = VirtualClock()
+    queue = WorkQueue(QueuePolicy(), clock, None, Random(1))
+    held = quarantine.Quarantine(clock, Random(1), queue, Timelines(clock))
+    held.died(Death("w1", blamed={KEY: "it held the interpreter"}), [], [KEY])
+    queue.add(KEY, tier="standard", priority=Priority.SYSTEM, reason=Reason.WORKER_LOST)
+    assert held.pull("alone") is None
+    if happens in ("change", "resync"):
+        held.made_due(KEY, real=happens == "change")
+    else:
+        assert held.forgive("deadly" if happens == "code" else "other") == ([KEY] if runs else [])
+    assert (held.pull("alone") is not None) is runs

@@ -1,14 +1,19 @@
 """From clocks through trackers into the observer's book, over deaths and restarts."""
 
 import asyncio
+import json
+import zlib
+from typing import Any
 
 import pytest
 
+from raycp.base import deflated
 from raycp.base.clock import VirtualClock
 from raycp.base.keys import RequestKey
 from raycp.metrics import Merger, Metrics, SliMetrics
 from raycp.slo import Objective, Objectives, SliClocks, SloBook, SloTracker
 from raycp.slo.clocks import SWEPT_AT_ONCE
+from raycp.slo.sample import SEGMENTS
 
 OBJECTIVE = Objective("echo", None, 0.99, 1.0)
 
@@ -143,11 +148,40 @@ async def test_a_wall_clock_set_back_leaves_no_gap_in_windows(clock: VirtualCloc
     assert again.report()[0]["windows"]["5m"]["total"] == 2
 
 
-def test_restore_refuses_bytes_that_are_no_checkpoint(clock: VirtualClock) -> None:
+def changed_objective(**fields: Any) -> bytes:
+    """A checkpoint of one objective, with these fields instead of what belongs there."""
+    row = {
+        "name": OBJECTIVE.name, "windows": {}, "latency": {}, "latency_sum": 0.0, "total": 1.0, "bad": 0.0, "clusters": {},
+        "segments": [0.0] * len(SEGMENTS), "bad_segments": [0.0] * len(SEGMENTS),
+    }  # fmt: skip
+    return stored({"at": 1.0, "objectives": [row | fields], "series": []})
+
+
+def stored(content: Any) -> bytes:
+    return zlib.compress(json.dumps(content).encode())
+
+
+@pytest.mark.parametrize(
+    "saved",
+    [
+        b"{}",
+        b"",
+        zlib.compress(b"{}"),
+        zlib.compress(bytes(deflated.MOST + 1)),
+        zlib.compress(b'{"at":1,"other":' + 10_000 * b"[" + 10_000 * b"]" + b"}"),
+        stored({"at": 1e300, "objectives": [], "series": []}),
+        changed_objective(segments=[1.0]),
+        changed_objective(clusters={"a": [1.0]}),
+        changed_objective(windows={"5m": [1]}),
+        changed_objective(windows={"5m": [1, [[0, "x", 0]]]}),
+    ],
+)
+def test_restore_refuses_bytes_that_are_no_checkpoint_and_changes_nothing(clock: VirtualClock, saved: bytes) -> None:
     book = SloBook(clock, Objectives([OBJECTIVE]))
+    book.restore(changed_objective(total=7.0))
     with pytest.raises(ValueError, match="no SLO checkpoint"):
-        book.restore(b"{}")
-    assert book.report()[0]["total"] == 0
+        book.restore(saved)
+    assert book.report()[0]["total"] == 7
 
 
 async def test_a_checkpoint_of_a_large_fleet_fits_into_a_configmap(clock: VirtualClock) -> None:

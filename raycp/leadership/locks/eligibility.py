@@ -81,7 +81,8 @@ def eligibility(kind: Kind, where: str, seen: Observation, me: Identity, permit:
     if state is None or not state.leadership.epoch or _behind(state.leadership, seen, me):
         return _missing(where, seen, me, permit, now)
     held = state.leadership
-    longest = max(permit, held.permit)
+    # Not the holder's alone: it may have taken the lock of one with longer permits, and not have led yet.
+    longest = max(permit, *(known.permit for known in (held, record, seen.floor) if known is not None))
     if held.released:
         ours = held.successor in ("", me.home, me.holder) or held.home == me.home
         until = seen.released + RESERVED
@@ -129,18 +130,19 @@ def _behind(held: Leadership, seen: Observation, me: Identity) -> bool:
 
 
 def _missing(where: str, seen: Observation, me: Identity, permit: float, now: float) -> Eligibility:
-    record, floor = seen.record, seen.floor
+    state, record, floor = seen.state, seen.record, seen.floor
     until = (seen.missing if seen.state is None else seen.seen) + MISSING
     if floor is not None and (record is None or floor.pair > record.pair):
         # The record was deleted with its namespace, or restored with it: what it says of a release is not the last word.
-        wait = max(permit, floor.permit, record.permit if record is not None else 0.0)
+        held = state.leadership if state is not None else None
+        wait = max(permit, *(known.permit for known in (floor, record, held) if known is not None))
         if floor.home == me.home or now >= until:
             return Eligibility(True, wait=wait)
         why = f"{where} does not exist or is older than epoch {floor.epoch}, which has led; {floor.holder} has time to restore it"
         return Eligibility(False, why=why, recheck_at=until)
     if record is None or record.released:
         return Eligibility(True)
-    wait = max(permit, record.permit)
+    wait = max(permit, record.permit, floor.permit if floor is not None else 0.0)
     if record.home == me.home or seen.owner_ended or now >= until:
         return Eligibility(True, wait=wait)
     what = "does not exist" if seen.state is None else "is older than the fleet's record of epochs, or can't be decoded"

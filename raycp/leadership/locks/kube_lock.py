@@ -192,15 +192,18 @@ class KubeLock:
         held = None if over is None else over.leadership
         allocated = await allocate(self._records, self._epochs, record, held, me.home, living, self._clock.wall(), least)
         before = allocated.before
-        mine = Leadership(allocated.epoch, allocated.incarnation, me.holder, allocated.since, permit, home=me.home, lock=self.kind)
+        wait = max(wait, self._others_end - self._clock.now())  # of an attempt before, which wrote and was overtaken
+        # The longest of the permits that may be valid: who replaces us while we wait for a predecessor's waits as long.
+        longer = max(permit, wait)
+        mine = Leadership(allocated.epoch, allocated.incarnation, me.holder, allocated.since, longer, home=me.home, lock=self.kind)
         owner = self._owner = await self._pods.mine(me.pod)
         sent = self._clock.now()
         self._last = await self._store.write(LockState(mine, owner=owner), over)
         self._proved = sent
-        recorded, floor_wait = await asyncio.gather(
+        noted, floor_wait = await asyncio.gather(
             note(self._records, self._epochs, mine, allocated.record), self._raise_floor(mine, seen.floor)
         )
-        noted, self._noted = recorded.before, recorded.record
+        self._noted = noted.record
         wait = max(wait, floor_wait)
         proved = sent if over is not None else None
         longest = permit if before is None or before.released else max(permit, before.permit)
@@ -208,10 +211,13 @@ class KubeLock:
             # A living fleet continues its epoch: the permit ledger waits for its own members one by one.
             self._others_end = self._clock.now() + floor_wait
             return Acquisition(mine, floor_wait, longest, proved)
-        if noted is not None and not noted.released and noted.home != me.home and (held is None or noted.pair != held.pair):
+        other = noted.before
+        if other is not None and not other.released and other.home != me.home and (held is None or other.pair != held.pair):
             # Another leader led after the lock was judged: a leader notes its leadership before it grants permits.
-            wait = max(wait, permit, noted.permit)
+            wait = max(wait, permit, other.permit)
         self._others_end = self._clock.now() + wait
+        if wait > mine.permit:
+            mine = await self.amend(mine, wait)
         return Acquisition(mine, wait, longest, proved)
 
     async def _raise_floor(self, mine: Leadership, judged: EpochFloor | None) -> float:
@@ -277,10 +283,18 @@ class KubeLock:
         if known.pair == mine.pair and known.holder == mine.holder:
             if known.released:
                 return Confirmed(known)
-            self._owner, self._last = state.owner, state
+            self._owner = state.owner
             await self._note_again(mine)
-            if now - self._proved > mine.permit and (other := await self._led_since(mine)) is not None:
-                return Confirmed(other)  # frozen or cut off, and meanwhile the lock was restored from an older backup
+            # Unread for long, or written by others: a later leader may have had it, before it was restored from an older backup.
+            if now - self._proved > mine.permit:
+                other = await self._led_since(mine)
+            elif self._last is None or self._last.version != state.version:
+                other = await self._noted_since(mine)
+            else:
+                other = None
+            if other is not None:
+                return Confirmed(other)
+            self._last = state
             if state.knock != state.answer or self.kind == "lease":
                 self._last = await self._write(mine, msgspec.structs.replace(state, answer=state.knock))
             return Confirmed(mine)
@@ -321,10 +335,19 @@ class KubeLock:
         """The leader after ``mine``, by the record of epochs or, where that is lost, by the floor."""
         record, floor = await self._recorded(both=True)
         led = leadership_of(record)
+        if floor is not None and floor.holder == mine.holder:
+            floor = None  # its pair may be above ours all the same: an incarnation of an epoch before
         if floor is not None and floor.pair > mine.pair and (led is None or led.pair <= mine.pair):
             epoch, incarnation = floor.pair
             return Leadership(epoch, incarnation, floor.holder, mine.since, floor.permit, home=floor.home, lock=self.kind)
         return led if led is not None and led.pair > mine.pair else None
+
+    async def _noted_since(self, mine: Leadership) -> Leadership | None:
+        """The same where the floor is needed only if the record is lost: a candidate's knock must not tie the proof to both."""
+        led = await read_leadership(self._records, self._epochs)
+        if led is None:
+            return await self._led_since(mine)
+        return led if led.pair > mine.pair else None
 
     async def _write(self, mine: Leadership, over: LockState | None) -> LockState:
         mine = self._newest(mine)
