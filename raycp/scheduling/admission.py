@@ -321,7 +321,7 @@ class Admission(AdmissionQuestions):
     def _make_way(self, name: str, entry: JobEntry, now: float) -> list[AdmissionDecision]:
         """Preempt others for it, once."""
         with self._plans.lifted(self._plans.usable(entry, now)):
-            found = victims(self._state, name, entry.demand, now)
+            found = victims(self._state, name, entry.demand)
         if found is None:
             return []
         flavor, chosen = found
