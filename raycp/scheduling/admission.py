@@ -172,7 +172,8 @@ class Admission(AdmissionQuestions):
         """The Pods of a cluster are given up, of all jobs or of ``uids``: gangs with too few left are evicted, others move."""
         for entry in sorted(self._state.running.values(), key=lambda each: each.rank):
             record = entry.record
-            if record.clusters.get(name) and record.state == "Admitted" and (uids is None or entry.uid in uids):
+            concerned = record.state == "Admitted" and entry.stays_until <= now and (uids is None or entry.uid in uids)
+            if concerned and record.clusters.get(name):
                 self._decided(entry, *after_loss(self._state, entry, name), now)
         self._freed()
 
@@ -187,10 +188,13 @@ class Admission(AdmissionQuestions):
         self._freed()
         return pending
 
-    def withdraw(self, uid: str, now: float) -> None:
-        """The last decision on the job could not be written, and is void."""
+    def withdraw(self, uid: str, now: float, until: float = 0.0) -> None:
+        """The last decision on the job could not be written, and is void. No other is made on one that runs before ``until``."""
         entry = self._jobs.get(uid)
         if entry is not None and entry.previous is not entry.record:
+            if until:
+                entry.stays_until = until
+                self._timers.at(until, uid)
             self._apply(entry, entry.previous, now)
             self._freed()
 
@@ -321,7 +325,7 @@ class Admission(AdmissionQuestions):
     def _make_way(self, name: str, entry: JobEntry, now: float) -> list[AdmissionDecision]:
         """Preempt others for it, once."""
         with self._plans.lifted(self._plans.usable(entry, now)):
-            found = victims(self._state, name, entry.demand)
+            found = victims(self._state, name, entry.demand, now)
         if found is None:
             return []
         flavor, chosen = found
@@ -425,6 +429,9 @@ class Admission(AdmissionQuestions):
             if entry.reason == "Backoff" and record.not_before <= now:
                 self._enqueue(entry, now)
             return
+        if 0.0 < entry.stays_until <= now:
+            entry.stays_until = 0.0
+            self._freed()
         if entry.reserved_until <= now and [each for each in record.clusters if self._state.occupy(entry, each, now)]:
             self._freed()
         if (why := broken(entry, now)) is not None:

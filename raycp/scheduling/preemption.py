@@ -28,20 +28,20 @@ _FINE = 16
 out not to be needed."""
 
 
-def victims(state: AdmissionState, queue: str, job: JobDemand) -> tuple[FlavorQuotas, list[JobEntry]] | None:
+def victims(state: AdmissionState, queue: str, job: JobDemand, now: float) -> tuple[FlavorQuotas, list[JobEntry]] | None:
     """The flavor and the jobs (none: what is on its way out suffices) that have to go so that ``job`` can run; None: no such."""
     spec = state.ledger.queues[queue]
     if spec.within_queue == "Never" and spec.reclaim_within_cohort == "Never" and not state.leaving:
         return None
     for flavor in state.ledger.flavors(queue):
-        found = _in_flavor(state, queue, flavor, job)
+        found = _in_flavor(state, queue, flavor, job, now)
         if found is not None:
             return flavor, found
     return None
 
 
-def _in_flavor(state: AdmissionState, queue: str, flavor: FlavorQuotas, job: JobDemand) -> list[JobEntry] | None:
-    candidates = _candidates(state, queue, flavor, job)
+def _in_flavor(state: AdmissionState, queue: str, flavor: FlavorQuotas, job: JobDemand, now: float) -> list[JobEntry] | None:
+    candidates = _candidates(state, queue, flavor, job, now)
     leaving = state.leaving.values()
     if not candidates and not leaving:
         return None
@@ -72,7 +72,7 @@ def _contested(state: AdmissionState, flavor: FlavorQuotas, job: JobDemand, entr
     return state.ledger.borrows(entry.record.queue, flavor.name, resources)
 
 
-def _candidates(state: AdmissionState, queue: str, flavor: FlavorQuotas, job: JobDemand) -> list[JobEntry]:
+def _candidates(state: AdmissionState, queue: str, flavor: FlavorQuotas, job: JobDemand, now: float) -> list[JobEntry]:
     ledger = state.ledger
     spec = ledger.queues[queue]
     owns = ledger.own_pods(queue, flavor.name, job.per_pod, job.needed) == job.needed
@@ -89,7 +89,9 @@ def _candidates(state: AdmissionState, queue: str, flavor: FlavorQuotas, job: Jo
             any_priority = spec.reclaim_within_cohort == "Any"
         for entry in running.values():
             record = entry.record
-            if record.state == "Admitted" and record.flavor == flavor.name and (any_priority or record.priority < job.priority):
+            if record.state != "Admitted" or record.flavor != flavor.name or entry.stays_until > now:
+                continue
+            if any_priority or record.priority < job.priority:
                 found.append(entry)
     found.sort(key=lambda each: (each.record.priority, -each.record.admitted_at, each.uid))
     return _ample(found, job)
