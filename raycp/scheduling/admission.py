@@ -106,7 +106,7 @@ class Admission(AdmissionQuestions):
         entry = self._jobs.get(job.uid)
         if entry is not None and entry.demand == job:
             return
-        self._graph.add(job)
+        concerned = self._graph.add(job)
         if entry is None:
             entry = self._jobs[job.uid] = JobEntry(job, record or _PENDING)
             self._uids[job.key] = job.uid
@@ -117,8 +117,8 @@ class Admission(AdmissionQuestions):
             self._enqueue(entry, now)
         else:
             self._state.change(entry, job)
-        for key in self._graph.downstream(job.key):
-            self._wake(key, now)  # a cycle may have come into being
+        for key in concerned:
+            self._wake(key, now)
 
     def finish(self, uid: str, outcome: JobOutcome, now: float) -> None:
         """A job has ended or is deleted: its quota and room are free. Of a job that ends, tell its deletion too."""

@@ -70,7 +70,9 @@ class Reservations:
         since = next(self._numbers) if old is None else old.since
         self.settle()
         order = (not gone, since)  # what is kept now only because this plan is not there is in nobody's way
-        self._release([each for each in self._kept if each.flavor.name == flavor.name and not each.preempts and each.order() > order])
+        self._release(
+            [each for each in self._kept if each.flavor.name == flavor.name and not each.preempts and each.order() > order]
+        )
         state, job = self._state, entry.demand
         ends = [each for each in state.by_end() if each not in gone] if gone else state.by_end()
         with state.what_if() as undo:
@@ -207,7 +209,10 @@ class Reservations:
             plan
             for plan in self._kept
             if plan.entry is entry
-            or (not plan.preempts and ((end is not None and plan.start is not None and end <= plan.start) or self._lends(entry, plan)))
+            or (
+                not plan.preempts
+                and ((end is not None and plan.start is not None and end <= plan.start) or self._lends(entry, plan))
+            )
         ]
 
     def _lends(self, entry: JobEntry, plan: HeadPlan) -> bool:

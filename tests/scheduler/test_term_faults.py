@@ -254,7 +254,9 @@ async def test_a_record_of_fewer_than_no_pods_is_none(world: FaultyWorld, cluste
     forged = hub.jobs.pop("j")
     world.running.cancel()
     again = FaultyWorld(hub)
-    hub.jobs["j"] = forged | {"status": {"admission": {"state": "Admitted", "queue": "q", "flavor": "default", "clusters": clusters}}}
+    hub.jobs["j"] = forged | {
+        "status": {"admission": {"state": "Admitted", "queue": "q", "flavor": "default", "clusters": clusters}}
+    }
     again.queues(queue())
     again.member(nodes=9)
     await again.admitted("j")

@@ -1,5 +1,5 @@
-"""Dominant resource fairness (Ghodsi et al., 2011) of what the queues of a cohort borrow, against shares that are computed here from
-the rule alone, in fractions."""
+"""Dominant resource fairness (Ghodsi et al., 2011) of what the queues of a cohort borrow, against shares that are computed here
+from the rule alone, in fractions."""
 
 from collections import Counter
 from fractions import Fraction
@@ -58,7 +58,9 @@ class Rule:
     def fits(self, queue: str, flavor: str, amounts: Amounts) -> bool:
         """Whether the cohort has that left, if each lends all of its own."""
         for resource, amount in amounts.items():
-            total = sum(quota.nominal for spec in self.queues.values() for quota in spec.flavors[0].resources if quota.name == resource)
+            total = sum(
+                quota.nominal for spec in self.queues.values() for quota in spec.flavors[0].resources if quota.name == resource
+            )
             if amount > total - sum(self.used[name, flavor, resource] for name in self.queues):
                 return False
         return True
@@ -76,7 +78,7 @@ def test_a_share_is_the_dominant_part_of_what_is_borrowed_whatever_the_order_and
         QueueSpec(f"q{at}", (flavor("small", small, lends), flavor("large", large)), "one", weight)
         for at, (weight, small, large, lends) in enumerate(specs)
     ]
-    fleet = {name: 50 for name in RESOURCES}
+    fleet = dict.fromkeys(RESOURCES, 50)
     rule, ledger = Rule(queues, fleet), QuotaLedger()
     ledger.set_queues(queues)
     ledger.set_fleet(fleet)
@@ -106,8 +108,8 @@ def test_each_admission_goes_to_the_queue_with_the_least_share_and_shares_differ
     assume(all(any(want.values()) for want in wants.values()))
     queues = [QueueSpec(f"q{at}", (flavor("small", own),), "one", weight) for at, (weight, own, _) in enumerate(specs)]
     queues.append(QueueSpec("lender", (flavor("small", {name: 5 * amount for name, amount in lent.items()}),), "one"))
-    capacity = declared_capacity("east", [DeclaredNodes(20, {"pods": 110, **{name: 100 for name in RESOURCES}})])
-    rule = Rule(queues, {name: 2000 for name in RESOURCES})
+    capacity = declared_capacity("east", [DeclaredNodes(20, {"pods": 110, **dict.fromkeys(RESOURCES, 100)})])
+    rule = Rule(queues, dict.fromkeys(RESOURCES, 2000))
     admission = Admission()
     admission.set_queues(queues, 0.0)
     admission.set_cluster(Candidate("east"), capacity, 0.0)
