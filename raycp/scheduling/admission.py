@@ -31,7 +31,7 @@ from raycp.scheduling.questions import AdmissionQuestions
 from raycp.scheduling.queues import QueueSpec
 from raycp.scheduling.relocation import Displaced, Displacement, after_loss
 from raycp.scheduling.reservations import HeadPlan
-from raycp.scheduling.state import AdmissionState
+from raycp.scheduling.state import PATIENCE, AdmissionState
 
 JobOutcome = Literal["Complete", "Failed", "Deleted"]
 
@@ -88,7 +88,8 @@ class Admission(AdmissionQuestions):
         known = state.candidates.get(cluster.name)
         if known == cluster and (old.summary if old is not None else None) == capacity:
             return
-        state.set_candidate(cluster)
+        if state.set_candidate(cluster, now):
+            self._timers.at(now + PATIENCE, "")
         self._plans.mark_stale(cluster.name)
         state.set_capacity(cluster.name, capacity, now)
         self._freed(hope=True)
@@ -208,7 +209,7 @@ class Admission(AdmissionQuestions):
             self._timer(uid, now)
         out, self._outbox = self._outbox[:limit], self._outbox[limit:]
         for plan in self._plans.stale():
-            self._plans.foresee(plan.entry, plan.flavor, now, list(self._state.leaving.values()) if plan.preempts else [])
+            self._plans.foresee(plan.entry, plan.flavor, now, self._state.making_way(now) if plan.preempts else [])
             if enough():
                 return out
         moves = self._displaced.decided(now)  # what runs comes before what waits
@@ -336,14 +337,14 @@ class Admission(AdmissionQuestions):
             out.append(AdmissionDecision("Preempt", victim.uid, record, entry.uid))
         plan = self._plans.of(entry.uid)
         if plan is None or out or plan.stale:
-            self._plans.foresee(entry, flavor, now, list(self._state.leaving.values()))
-        entry.wait("Preempting", f"waits for {len(self._state.leaving)} jobs that make way")
+            self._plans.foresee(entry, flavor, now, self._state.making_way(now))
+        entry.wait("Preempting", f"waits for {len(self._state.making_way(now))} jobs that make way")
         return out
 
     def _plan(self, name: str, entry: JobEntry, misfit: Misfit, now: float) -> bool:
         """Keep room for the head. False: it can't ever run with the present nodes, and is in nobody's way."""
         old = self._plans.of(entry.uid)
-        waits = old is not None and old.preempts and self._state.leaving
+        waits = old is not None and old.preempts and self._state.making_way(now)
         if old is not None and (waits or (not old.preempts and (old.start is None or old.start > now))):
             return True
         for flavor in self._state.ledger.flavors(name):
@@ -423,6 +424,8 @@ class Admission(AdmissionQuestions):
     def _timer(self, uid: str, now: float) -> None:
         entry = self._jobs.get(uid)
         if entry is None:
+            if not uid:  # for a silent cluster nobody waits any longer
+                self._freed()
             return
         record = entry.record
         if record.state == "Pending":

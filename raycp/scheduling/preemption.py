@@ -6,6 +6,7 @@
 more.
 3. No more than necessary: of those found, each that turns out not to be needed stays.
 4. What is on its way out already counts as gone, so nobody is chosen in its place.
+5. What has Pods in an unreachable cluster is no victim, and is not waited for for long: nobody knows when it will be gone.
 
 It never goes round in circles: within a queue, victims have strictly lower priority; who takes back its own borrows nothing of
 what it uses then, and is no victim of a queue of the cohort.
@@ -31,7 +32,7 @@ out not to be needed."""
 def victims(state: AdmissionState, queue: str, job: JobDemand, now: float) -> tuple[FlavorQuotas, list[JobEntry]] | None:
     """The flavor and the jobs (none: what is on its way out suffices) that have to go so that ``job`` can run; None: no such."""
     spec = state.ledger.queues[queue]
-    if spec.within_queue == "Never" and spec.reclaim_within_cohort == "Never" and not state.leaving:
+    if spec.within_queue == "Never" and spec.reclaim_within_cohort == "Never" and not state.making_way(now):
         return None
     for flavor in state.ledger.flavors(queue):
         found = _in_flavor(state, queue, flavor, job, now)
@@ -42,7 +43,7 @@ def victims(state: AdmissionState, queue: str, job: JobDemand, now: float) -> tu
 
 def _in_flavor(state: AdmissionState, queue: str, flavor: FlavorQuotas, job: JobDemand, now: float) -> list[JobEntry] | None:
     candidates = _candidates(state, queue, flavor, job, now)
-    leaving = state.leaving.values()
+    leaving = state.making_way(now)
     if not candidates and not leaving:
         return None
     chosen: list[JobEntry] = []
@@ -91,7 +92,7 @@ def _candidates(state: AdmissionState, queue: str, flavor: FlavorQuotas, job: Jo
             record = entry.record
             if record.state != "Admitted" or record.flavor != flavor.name or entry.stays_until > now:
                 continue
-            if any_priority or record.priority < job.priority:
+            if (any_priority or record.priority < job.priority) and not state.stranded(entry):
                 found.append(entry)
     found.sort(key=lambda each: (each.record.priority, -each.record.admitted_at, each.uid))
     return _ample(found, job)

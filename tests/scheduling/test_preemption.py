@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from raycp.scheduling.admission import Admission
 from raycp.scheduling.admissions import AdmissionDecision
 from raycp.scheduling.capacity import DeclaredNodes, declared_capacity
 from raycp.scheduling.demand import JobDemand
-from raycp.scheduling.model import Candidate
+from raycp.scheduling.model import Candidate, Rules
 from raycp.scheduling.queues import FlavorQuotas, FlavorResource, QueueSpec
 
 
@@ -139,3 +140,39 @@ def test_a_head_that_would_borrow_keeps_nothing_from_those_it_would_borrow_from(
     assert decided(admission, 3.0) == [("Preempt", "service")]
     admission.evicted("service", 4.0)
     assert decided(admission, 4.0) == [("Admit", "rest")]
+
+
+def two_clusters() -> Admission:
+    """Two jobs of low priority, ``far`` in a cluster that will be lost, and ``near``, which is older."""
+    admission = Admission()
+    admission.set_queues([queue("team", cpu=4)], 0.0)
+    for number, (uid, name) in enumerate([("near", "east"), ("far", "west")]):
+        admission.set_cluster(Candidate(name), declared_capacity(name, [DeclaredNodes(1, {"cpu": 4, "pods": 110})]), 0.0)
+        admission.submit(replace(job(uid, "team", cpu=2), rules=Rules(clusters=(name,))), None, 0.0)
+        assert decided(admission, float(number)) == [("Admit", uid)]
+    return admission
+
+
+def lose_west(admission: Admission) -> None:
+    summary = next(each for each in admission.capacity() if each.cluster == "west")
+    admission.set_cluster(Candidate("west", reachable=False, reason="it is silent"), summary, 2.0)
+
+
+def test_nobody_waits_for_a_victim_that_cannot_be_ended() -> None:
+    admission = two_clusters()
+    lose_west(admission)
+    admission.submit(job("urgent", "team", 3.0, priority=9, cpu=2), None, 3.0)
+    assert decided(admission, 3.0) == [("Preempt", "near")]
+
+
+def test_another_makes_way_when_the_cluster_of_a_victim_is_lost() -> None:
+    admission = two_clusters()
+    admission.submit(job("urgent", "team", 1.5, priority=9, cpu=2), None, 1.5)
+    assert decided(admission, 1.5) == [("Preempt", "far")]
+    lose_west(admission)
+    assert decided(admission, 31.0) == []  # it may answer again
+    assert (admission.next_wake(31.0), admission.undecided) == (32.0, False)
+    assert decided(admission, 32.0) == [("Preempt", "near")]
+    admission.evicted("near", 33.0)
+    assert decided(admission, 33.0) == [("Admit", "urgent")]
+    assert admission.over_quota() == []
