@@ -1,5 +1,6 @@
 """``kind: Simulation``: the jobs and queues that ``raycp simulate`` plays."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ from raycp.config.yamltree import MAX_BYTES, BadYaml, parse
 from raycp.controllers.queues.specs import InvalidQueue, read_queue
 from raycp.controllers.queues.types import QueueObjectSpec
 from raycp.scheduling.demand import Dependency, JobDemand
+from raycp.scheduling.dependencies import DependencyGraph
 from raycp.scheduling.model import Rules
 from raycp.scheduling.queues import QueueSpec
 from raycp.scheduling.simulation import SimulatedJob
@@ -178,15 +180,45 @@ def load_simulation(path: Path) -> Play:
             parse_resources(job.requests)
         except QuantityError as error:
             problem(("spec", "jobs", at, "requests"), f"has {error}", "write quantities such as {cpu: 500m, memory: 1Gi}")
+    for at, part, message, remedy in _order_problems(spec):
+        problem(("spec", "jobs", at, part), message, remedy)
     if problems:
         raise ConfigError(problems)
     return Play(spec, queues)
 
 
+def _order_problems(spec: SimulationSpec) -> Iterator[tuple[int, str, str, str]]:
+    """(place in ``jobs``, field, message, remedy) of names that are there twice, and of dependencies that are never fulfilled."""
+    of: dict[str, int] = {f"job-{number:06}": -1 for number in range(spec.trace.jobs)} if spec.trace is not None else {}
+    for at, job in enumerate(spec.jobs):
+        twice = next((name for name in _names(job) if name in of), None)
+        if twice is not None:
+            yield at, "name", f"makes a second job {twice}", "give it another name"
+        of |= dict.fromkeys(_names(job), at)
+    graph = DependencyGraph()
+    for job in spec.jobs:
+        after = tuple(Dependency(each.job) for each in job.depends_on)
+        for name in _names(job) if after else ():
+            graph.add(JobDemand(name, "default", name, 0.0, 1, depends_on=after))
+    for at, job in enumerate(spec.jobs):
+        for each in job.depends_on:
+            if of.get(each.job, -1) < 0:
+                counted = any(other.count > 1 and other.name == each.job for other in spec.jobs)
+                remedy = f"name one of them: {each.job}-0, ..." if counted else "give it a job of spec.jobs"
+                yield at, "dependsOn", f"names {each.job}, which is no job of this file", remedy
+        cycle = graph.cycle(f"default/{next(_names(job))}") if job.depends_on else []
+        if cycle:
+            names = " -> ".join(key.removeprefix("default/") for key in cycle)
+            yield at, "dependsOn", f"is a cycle: {names}", "remove one dependsOn"
+
+
+def _names(spec: SimulatedJobSpec) -> Iterator[str]:
+    return (f"{spec.name}-{number}" if spec.count > 1 else spec.name for number in range(spec.count))
+
+
 def _jobs(spec: SimulatedJobSpec) -> list[SimulatedJob]:
     made = []
-    for number in range(spec.count):
-        name = f"{spec.name}-{number}" if spec.count > 1 else spec.name
+    for number, name in enumerate(_names(spec)):
         demand = JobDemand(
             name,
             "default",

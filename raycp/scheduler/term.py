@@ -55,6 +55,10 @@ class _Known(msgspec.Struct):
     record: AdmissionRecord | None = None
     told: str = ""
     refused: dict[str, str] = {}
+    written: int = 0
+    """resourceVersion of the last decision."""
+    quiet_until: float = 0.0
+    """What may wait is not written before, since the last try has failed."""
 
 
 class SchedulerTerm:
@@ -67,6 +71,8 @@ class SchedulerTerm:
         self.jobs: dict[str, _Known] = {}
         self.targets: set[tuple[str, str]] = set()
         """Jobs that others depend on: what has become of them matters, whether they have a queue or not."""
+        self._aside: set[str] = set()
+        """Those of them that the scheduler does not run at the moment."""
         self._hub = hub
         self._clock = clock
         self._queues = queues
@@ -122,8 +128,13 @@ class SchedulerTerm:
         for uid in [uid for uid, at in self._again.items() if at <= now]:
             del self._again[uid]
             known = self.jobs.get(uid)
-            if known is not None and not (known.job.spec.suspend and (known.record is None or known.record.state == "Pending")):
+            if known is None:
+                continue
+            holds = known.record is not None and known.record.state != "Pending"
+            if holds or not known.job.spec.suspend:
                 self._submit(known, known.record)
+            if holds:
+                self._follow(uid, known)
         room = AT_ONCE - len(self._writing)
         if room <= 0:
             return
@@ -156,6 +167,7 @@ class SchedulerTerm:
         if gone:
             self._seen.pop(uid, None)
             self.jobs.pop(uid, None)
+            self._aside.discard(uid)
             self.admission.finish(uid, "Deleted", now)
             return
         seen = self._seen.get(uid, 0)
@@ -168,8 +180,7 @@ class SchedulerTerm:
         known = self.jobs.get(uid)
         takes_part = job.ours and (job.wants or bool(self._queues.of(obj.meta.namespace)))
         if known is None and (not takes_part or job.outcome is not None):
-            if (obj.meta.namespace, obj.meta.name) in self.targets:
-                self._bystander(job)
+            self._bystander(job)
             return
         self._seen[uid] = obj.rv
         if job.outcome is not None:
@@ -181,6 +192,7 @@ class SchedulerTerm:
         if known is None:
             known = self.jobs[uid] = _Known(job, self._first_record(job))
             if job.spec.suspend and not job.runs and (known.record is None or known.record.state == "Pending"):
+                self._bystander(job)
                 return
             self._submit(known, known.record)
         else:
@@ -191,8 +203,12 @@ class SchedulerTerm:
         self._follow(uid, known)
 
     def _bystander(self, job: ScheduledJob) -> None:
-        """One that takes no part, and that others depend on: it holds nothing, and what it has reached counts."""
+        """One that takes no part, or not now. If others depend on it, it is known that it is there, holding nothing, and what it
+        has reached counts."""
         meta, now = job.obj.meta, self._clock.wall()
+        if (meta.namespace, meta.name) not in self.targets:
+            return
+        self._aside.add(meta.uid)
         self.admission.submit(JobDemand(meta.uid, meta.namespace, meta.name, 0.0, 0), AdmissionRecord("Admitted"), now)
         if job.ran:
             self.admission.started(meta.uid, now)
@@ -201,11 +217,14 @@ class SchedulerTerm:
 
     def _first_record(self, job: ScheduledJob) -> AdmissionRecord | None:
         """What is known of a job that is met for the first time. One that has started without the scheduler is admitted as it
-        stands."""
+        stands, and uses the first flavor: nobody knows on which nodes it runs."""
         if job.record is not None or not job.status.start_time or job.wants:
             return job.record
         clusters = {each.name: each.active for each in job.status.clusters if each.active}
-        return AdmissionRecord("Admitted", self._queue(job), clusters=clusters, reason="Started", message="it ran already")
+        queue = self._queue(job)
+        spec = self._queues.specs.get(queue)
+        flavor = spec.flavors[0].name if spec is not None and spec.flavors else ""
+        return AdmissionRecord("Admitted", queue, flavor, clusters, reason="Started", message="it ran already")
 
     def _follow(self, uid: str, known: _Known) -> None:
         """What its newest state says of Pods."""
@@ -226,7 +245,10 @@ class SchedulerTerm:
                 self.admission.displace(uid, job.displacement(now))
                 self.admission.pods(uid, job.running, now)
         elif job.spec.suspend or meta_deleted(job.obj):
-            self.admission.finish(uid, "Deleted", now)
+            if uid not in self._aside:
+                self.admission.finish(uid, "Deleted", now)
+            if not meta_deleted(job.obj):
+                self._bystander(job)
         else:
             self._submit(known, None)
 
@@ -263,8 +285,14 @@ class SchedulerTerm:
             if target not in self.targets:
                 self.targets.add(target)
                 if (other := self._hub.cached(*target)) is not None:
-                    self.take(other, gone=False)
+                    self.take(other, gone=False, again=True)
+        aside = job.uid in self._aside
+        if aside:
+            self._aside.remove(job.uid)
+            self.admission.finish(job.uid, "Deleted", now)
         self.admission.submit(demand, record, now)
+        if aside and job.ran:
+            self.admission.started(job.uid, now)
         if record is None or record.state == "Pending":
             self._untold.setdefault(job.uid, None)
 
@@ -284,6 +312,11 @@ class SchedulerTerm:
                 if not isinstance(error, Fenced):
                     log.error("the scheduler's work on job %s has failed", uid, exc_info=error)
                 self.fenced = True  # the next term begins with what the hub has
+            known = self.jobs.get(uid)
+            if known is not None and uid not in self._writing and known.job.obj.rv > known.written:
+                held = known.record is not None and known.record.state == "Evicting"
+                if held or known.job.spec.suspend:
+                    self._follow(uid, known)  # what was told meanwhile, and was not yet to be judged by the new record
             self._woken.set()
 
         task.add_done_callback(ended)
@@ -324,17 +357,23 @@ class SchedulerTerm:
         if outcome is WriteResult.YES:
             known.record, known.told = decision.record, ""
             if newest is not None:
+                known.written = newest.rv
                 self._hub.wake(newest)
                 asyncio.get_running_loop().call_soon(self._retake, newest)
             return
-        self.admission.withdraw(uid, now)
+        refused = outcome is WriteResult.REFUSED
+        self.admission.withdraw(uid, now, now + AGAIN if refused else 0.0)
         if outcome is WriteResult.GONE or newest is None:
             asyncio.get_running_loop().call_soon(self._drop, uid)
-        elif outcome is WriteResult.REFUSED:
-            self.admission.finish(uid, "Deleted", now)
-            self._again[uid] = now + AGAIN
+        elif refused:
+            if decision.kind == "Admit":  # others run while it can't
+                self.admission.finish(uid, "Deleted", now)
+            self._try_again(uid, now)
         else:
             asyncio.get_running_loop().call_soon(self._retake, newest)
+
+    def _try_again(self, uid: str, now: float) -> None:
+        self._again[uid] = min(now + AGAIN, self._again.get(uid, now + AGAIN))
 
     def _retake(self, obj: Obj) -> None:
         if obj.meta.uid in self.jobs:
@@ -347,6 +386,8 @@ class SchedulerTerm:
 
     def _release(self, uid: str, known: _Known) -> None:
         """A suspended job without Pods holds quota until its status says that it holds none: it may be resumed any moment."""
+        if known.quiet_until > self._clock.wall():
+            return
         record = AdmissionRecord("Pending", self._queue(known.job), reason="Suspended", message="the job is suspended")
 
         async def release() -> None:
@@ -354,6 +395,8 @@ class SchedulerTerm:
             if outcome is WriteResult.YES:
                 known.record = record
                 self.admission.finish(uid, "Deleted", self._clock.wall())
+            else:
+                self._failed(uid, known)
             if newest is not None:
                 asyncio.get_running_loop().call_soon(self._retake, newest)
 
@@ -364,7 +407,8 @@ class SchedulerTerm:
         known = self.jobs.get(uid)
         if known is None or uid in self._writing or (known.record is not None and known.record.state != "Pending"):
             return
-        found = self.admission.explain(uid, self._clock.wall())
+        now = self._clock.wall()
+        found = self.admission.explain(uid, now) if known.quiet_until <= now else None
         if found is None or found.state != "Pending" or found.reason in ("", "NotConsidered"):
             return
         base = known.record or AdmissionRecord("Pending")
@@ -391,6 +435,12 @@ class SchedulerTerm:
                 self._hub.wake(newest)
             else:
                 known.told = ""
-                self._untold[uid] = None
+                self._failed(uid, known)
 
         self._spawn(uid, tell())
+
+    def _failed(self, uid: str, known: _Known) -> None:
+        """A write that may wait has failed."""
+        now = self._clock.wall()
+        known.quiet_until = now + AGAIN
+        self._try_again(uid, now)

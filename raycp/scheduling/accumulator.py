@@ -16,6 +16,13 @@ from raycp.scheduling.labels import TaintSpec
 MAX_GROUPS = 64
 """Groups of a summary. A label key that would make more (``kubernetes.io/hostname``) is left out."""
 
+MAX_SIZES = 16
+"""Different ``allocatable`` of nodes, where a summary has too many groups: it is rounded down to that end. Machines of one kind
+differ by some kilobytes of memory, and labels are worth more than those."""
+
+FINEST, COARSEST = 8, 3
+"""Leading binary digits that are kept: at first, and in the end."""
+
 MAX_BINS = 32
 """Bins of a group: beyond it, free room is rounded down to a 16th of what is allocatable."""
 
@@ -102,11 +109,12 @@ class ClusterCapacity:
 
     def summary(self) -> CapacitySummary:
         """The present state. A node on which more is used than it has counts as full."""
-        left_out = self._labels_left_out()
+        sizes = self._sizes()
+        left_out = self._labels_left_out(sizes)
         groups: dict[tuple[Frozen, tuple[tuple[str, str], ...], tuple[TaintSpec, ...]], tuple[list[int], Counter[Frozen]]] = {}
         for name, node in self._nodes.items():
             labels = tuple(sorted((k, v) for k, v in node.labels.items() if k not in left_out))
-            allocatable = tuple(sorted(node.allocatable.items()))
+            allocatable = _size(node, sizes)
             count, free = groups.setdefault((allocatable, labels, node.taints), ([0], Counter()))
             count[0] += 1
             if node.takes_pods:
@@ -123,7 +131,19 @@ class ClusterCapacity:
             sorted(left_out),
         )
 
-    def _labels_left_out(self) -> set[str]:
+    def _sizes(self) -> dict[Frozen, Frozen]:
+        """What ``allocatable`` counts as, where not as it is."""
+        if self._group_count({"kubernetes.io/hostname"}, {}) <= MAX_GROUPS:
+            return {}
+        exact = {_size(node, {}) for node in self._nodes.values()}
+        sizes: dict[Frozen, Frozen] = {}
+        for digits in range(FINEST, COARSEST - 1, -1):
+            sizes = {size: tuple((name, _leading(amount, digits)) for name, amount in size) for size in exact}
+            if len(set(sizes.values())) <= MAX_SIZES:
+                break
+        return sizes
+
+    def _labels_left_out(self, sizes: Mapping[Frozen, Frozen]) -> set[str]:
         """Label keys, those of most values first, until the nodes make few enough groups."""
         values: defaultdict[str, set[str]] = defaultdict(set)
         for node in self._nodes.values():
@@ -131,22 +151,33 @@ class ClusterCapacity:
                 values[key].add(value)
         left_out = {"kubernetes.io/hostname"} & set(values)
         for key in sorted(values.keys() - left_out, key=lambda key: (-len(values[key]), key)):
-            if len(values[key]) == 1 or self._group_count(left_out) <= MAX_GROUPS:
+            if len(values[key]) == 1 or self._group_count(left_out, sizes) <= MAX_GROUPS:
                 break
             left_out.add(key)
         return left_out
 
-    def _group_count(self, left_out: set[str]) -> int:
+    def _group_count(self, left_out: set[str], sizes: Mapping[Frozen, Frozen]) -> int:
         return len(
             {
                 (
-                    tuple(sorted(node.allocatable.items())),
+                    _size(node, sizes),
                     tuple(sorted((k, v) for k, v in node.labels.items() if k not in left_out)),
                     node.taints,
                 )
                 for node in self._nodes.values()
             }
         )
+
+
+def _size(node: NodeState, sizes: Mapping[Frozen, Frozen]) -> Frozen:
+    exact = tuple(sorted(node.allocatable.items()))
+    return sizes.get(exact, exact)
+
+
+def _leading(amount: int, digits: int) -> int:
+    """Rounded down to so many binary digits."""
+    rest = max(0, amount.bit_length() - digits)
+    return amount >> rest << rest
 
 
 def _shift(counter: Counter[K], key: K, by: int) -> None:

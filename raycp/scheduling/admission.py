@@ -31,7 +31,7 @@ from raycp.scheduling.questions import AdmissionQuestions
 from raycp.scheduling.queues import QueueSpec
 from raycp.scheduling.relocation import Displaced, Displacement, after_loss
 from raycp.scheduling.reservations import HeadPlan
-from raycp.scheduling.state import AdmissionState
+from raycp.scheduling.state import PATIENCE, AdmissionState
 
 JobOutcome = Literal["Complete", "Failed", "Deleted"]
 
@@ -88,7 +88,8 @@ class Admission(AdmissionQuestions):
         known = state.candidates.get(cluster.name)
         if known == cluster and (old.summary if old is not None else None) == capacity:
             return
-        state.set_candidate(cluster)
+        if state.set_candidate(cluster, now):
+            self._timers.at(now + PATIENCE, "")
         self._plans.mark_stale(cluster.name)
         state.set_capacity(cluster.name, capacity, now)
         self._freed(hope=True)
@@ -106,7 +107,7 @@ class Admission(AdmissionQuestions):
         entry = self._jobs.get(job.uid)
         if entry is not None and entry.demand == job:
             return
-        self._graph.add(job)
+        concerned = self._graph.add(job)
         if entry is None:
             entry = self._jobs[job.uid] = JobEntry(job, record or _PENDING)
             self._uids[job.key] = job.uid
@@ -117,8 +118,8 @@ class Admission(AdmissionQuestions):
             self._enqueue(entry, now)
         else:
             self._state.change(entry, job)
-        for key in self._graph.downstream(job.key):
-            self._wake(key, now)  # a cycle may have come into being
+        for key in concerned:
+            self._wake(key, now)
 
     def finish(self, uid: str, outcome: JobOutcome, now: float) -> None:
         """A job has ended or is deleted: its quota and room are free. Of a job that ends, tell its deletion too."""
@@ -172,7 +173,8 @@ class Admission(AdmissionQuestions):
         """The Pods of a cluster are given up, of all jobs or of ``uids``: gangs with too few left are evicted, others move."""
         for entry in sorted(self._state.running.values(), key=lambda each: each.rank):
             record = entry.record
-            if record.clusters.get(name) and record.state == "Admitted" and (uids is None or entry.uid in uids):
+            concerned = record.state == "Admitted" and entry.stays_until <= now and (uids is None or entry.uid in uids)
+            if concerned and record.clusters.get(name):
                 self._decided(entry, *after_loss(self._state, entry, name), now)
         self._freed()
 
@@ -187,10 +189,13 @@ class Admission(AdmissionQuestions):
         self._freed()
         return pending
 
-    def withdraw(self, uid: str, now: float) -> None:
-        """The last decision on the job could not be written, and is void."""
+    def withdraw(self, uid: str, now: float, until: float = 0.0) -> None:
+        """The last decision on the job could not be written, and is void. No other is made on one that runs before ``until``."""
         entry = self._jobs.get(uid)
         if entry is not None and entry.previous is not entry.record:
+            if until:
+                entry.stays_until = until
+                self._timers.at(until, uid)
             self._apply(entry, entry.previous, now)
             self._freed()
 
@@ -204,7 +209,7 @@ class Admission(AdmissionQuestions):
             self._timer(uid, now)
         out, self._outbox = self._outbox[:limit], self._outbox[limit:]
         for plan in self._plans.stale():
-            self._plans.foresee(plan.entry, plan.flavor, now, list(self._state.leaving.values()) if plan.preempts else [])
+            self._plans.foresee(plan.entry, plan.flavor, now, self._state.making_way(now) if plan.preempts else [])
             if enough():
                 return out
         moves = self._displaced.decided(now)  # what runs comes before what waits
@@ -332,14 +337,14 @@ class Admission(AdmissionQuestions):
             out.append(AdmissionDecision("Preempt", victim.uid, record, entry.uid))
         plan = self._plans.of(entry.uid)
         if plan is None or out or plan.stale:
-            self._plans.foresee(entry, flavor, now, list(self._state.leaving.values()))
-        entry.wait("Preempting", f"waits for {len(self._state.leaving)} jobs that make way")
+            self._plans.foresee(entry, flavor, now, self._state.making_way(now))
+        entry.wait("Preempting", f"waits for {len(self._state.making_way(now))} jobs that make way")
         return out
 
     def _plan(self, name: str, entry: JobEntry, misfit: Misfit, now: float) -> bool:
         """Keep room for the head. False: it can't ever run with the present nodes, and is in nobody's way."""
         old = self._plans.of(entry.uid)
-        waits = old is not None and old.preempts and self._state.leaving
+        waits = old is not None and old.preempts and self._state.making_way(now)
         if old is not None and (waits or (not old.preempts and (old.start is None or old.start > now))):
             return True
         for flavor in self._state.ledger.flavors(name):
@@ -419,12 +424,17 @@ class Admission(AdmissionQuestions):
     def _timer(self, uid: str, now: float) -> None:
         entry = self._jobs.get(uid)
         if entry is None:
+            if not uid:  # for a silent cluster nobody waits any longer
+                self._freed()
             return
         record = entry.record
         if record.state == "Pending":
             if entry.reason == "Backoff" and record.not_before <= now:
                 self._enqueue(entry, now)
             return
+        if 0.0 < entry.stays_until <= now:
+            entry.stays_until = 0.0
+            self._freed()
         if entry.reserved_until <= now and [each for each in record.clusters if self._state.occupy(entry, each, now)]:
             self._freed()
         if (why := broken(entry, now)) is not None:

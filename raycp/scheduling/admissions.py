@@ -1,6 +1,6 @@
 """What admission decides, and what is recorded of it in a job's ``status.admission``."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -18,7 +18,7 @@ class AdmissionRecord(msgspec.Struct, frozen=True, rename="camel", omit_defaults
     state: Literal["Pending", "Admitted", "Evicting"]
     queue: str = ""
     flavor: str = ""
-    clusters: dict[str, int] = {}
+    clusters: dict[str, Annotated[int, msgspec.Meta(ge=0)]] = {}
     node_selector: dict[str, str] = {}
     priority: int = 0
     admitted_at: float = 0.0

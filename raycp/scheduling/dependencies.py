@@ -18,23 +18,42 @@ class DependencyGraph:
         self._edges: dict[str, JobDemand] = {}
         self._reached: dict[str, set[str]] = {}
         self._dependents: dict[str, set[str]] = {}
+        self._circular: set[str] = set()
+        """Those on a cycle; some whose cycle is gone, until they are asked for. Most often empty: nothing is searched then."""
 
-    def add(self, job: JobDemand) -> None:
-        """A job is there."""
-        self._unlink(job.key)
-        self._reached.setdefault(job.key, set())
+    def add(self, job: JobDemand) -> set[str]:
+        """A job is there, or depends on others than before. Returns the jobs for which that may be news: those that depend on it
+        directly, and those of a cycle that has come into being or is gone."""
+        key = job.key
+        concerned = self._unlink(key)
+        self._reached.setdefault(key, set())
         if job.depends_on:
-            self._edges[job.key] = job
+            self._edges[key] = job
             for each in job.depends_on:
-                self._dependents.setdefault(f"{job.namespace}/{each.job}", set()).add(job.key)
+                self._dependents.setdefault(f"{job.namespace}/{each.job}", set()).add(key)
+            if self._dependents.get(key) and self.cycle(key):
+                circle = self._downstream(key) & self._upstream(key)
+                self._circular |= circle
+                concerned |= circle
+        return concerned
 
     def remove(self, key: str) -> set[str]:
-        """A job is no longer there. Returns the jobs that depend on it, also by way of others: a cycle may be gone."""
-        self._unlink(key)
+        """A job is no longer there. Returns the jobs for which that may be news, as ``add`` does."""
         self._reached.pop(key, None)
-        return self.downstream(key)
+        return self._unlink(key)
 
-    def downstream(self, key: str) -> set[str]:
+    def _upstream(self, key: str) -> set[str]:
+        """The jobs that it depends on, also by way of others."""
+        found: set[str] = set()
+        stack = [key]
+        while stack:
+            job = self._edges.get(stack.pop())
+            new = {f"{job.namespace}/{each.job}" for each in job.depends_on} - found if job is not None else set()
+            found |= new
+            stack += new
+        return found
+
+    def _downstream(self, key: str) -> set[str]:
         """The jobs that depend on it, also by way of others."""
         found: set[str] = set()
         stack = [key]
@@ -44,7 +63,12 @@ class DependencyGraph:
             stack += new
         return found
 
-    def _unlink(self, key: str) -> None:
+    def _unlink(self, key: str) -> set[str]:
+        """Forget what it depends on. Returns those that depend on it, and those of its cycle."""
+        concerned = set(self._dependents.get(key, ()))
+        if key in self._circular:
+            concerned |= self._downstream(key) & self._circular
+            self._circular.remove(key)
         job = self._edges.pop(key, None)
         for each in job.depends_on if job is not None else ():
             name = f"{job.namespace}/{each.job}" if job is not None else ""
@@ -53,6 +77,7 @@ class DependencyGraph:
                 others.discard(key)
                 if not others:
                     del self._dependents[name]
+        return concerned
 
     def reached(self, key: str, milestone: Milestone) -> set[str]:
         """A job has got there; one that is complete had started, whether that was seen or not. Returns the jobs that depend on it
@@ -74,7 +99,12 @@ class DependencyGraph:
         """(reason, message) why the job has to wait; None if nothing is in its way. ``met``: what is in its way no longer."""
         if len(met) == len(job.depends_on):
             return None
-        cycle = self.cycle(job.key)
+        if job.key in self._circular:
+            cycle = self.cycle(job.key)
+            if not cycle:
+                self._circular.remove(job.key)
+        else:
+            cycle = []
         if cycle:
             return "DependencyCycle", f"jobs wait for each other: {' -> '.join(cycle)}; remove one dependsOn"
         for each in job.depends_on:

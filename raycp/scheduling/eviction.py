@@ -50,7 +50,7 @@ def preempted(record: AdmissionRecord, queue: str, by: JobDemand) -> AdmissionRe
 def broken(entry: JobEntry, now: float) -> tuple[str, str] | None:
     """(reason, message) why a gang has to go: it has had too few Pods for too long."""
     job = entry.demand
-    if entry.record.state != "Admitted" or not job.min_available:
+    if entry.record.state != "Admitted" or not job.min_available or entry.stays_until > now:
         return None
     if entry.recover_by is not None and entry.recover_by <= now:
         return "GangBroken", f"fewer than {job.min_available} Pods run"

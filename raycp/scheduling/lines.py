@@ -39,6 +39,7 @@ class JobEntry:
         "recover_by",
         "reserved_until",
         "seen",
+        "stays_until",
     )
 
     def __init__(self, demand: JobDemand, record: AdmissionRecord) -> None:
@@ -58,6 +59,8 @@ class JobEntry:
         """How long room is kept for Pods that nobody has seen."""
         self.seen: set[str] = set()
         """Clusters in which its Pods have been seen."""
+        self.stays_until = 0.0
+        """Nothing can be decided on it before, since the last decision could not be written."""
         self.reason: WaitReason = "NotConsidered"
         self.message = ""
 

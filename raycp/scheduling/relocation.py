@@ -53,7 +53,7 @@ class Displaced:
             entry, asked = self._asked[uid]
             if self._state.running.get(uid) is not entry or entry.record.state != "Admitted":
                 del self._asked[uid]
-            elif (found := self._decide(entry, asked, now)) is not None:
+            elif entry.stays_until <= now and (found := self._decide(entry, asked, now)) is not None:
                 self._asked[uid] = (entry, replace(asked, idle=False))  # of what moves, the job has yet to say whether it runs
                 yield entry, *found
         self.settled = True

@@ -6,7 +6,9 @@ have an
 2. Of the plans of one flavor, the one that was made first is kept, and each whose victims are on their way out: nothing more is
 given
    out of its nodes, nor of the quota that it has so far. So a large job gets its turn, however many small ones arrive.
-3. A job may use what is kept if it ends, by its ``activeDeadlineSeconds``, before the plan's start.
+3. A job may use what is kept if it ends, by its ``activeDeadlineSeconds``, before the plan's start; or if the head would have to
+   borrow, and the job stays within its own queue's nominal quota: a queue has its own whenever it wants, also before others that
+   wait for it.
 4. Of the same queue, nothing else passes a plan that is not kept.
 """
 
@@ -67,6 +69,10 @@ class Reservations:
         old = self.plans.pop(entry.uid, None)
         since = next(self._numbers) if old is None else old.since
         self.settle()
+        order = (not gone, since)  # what is kept now only because this plan is not there is in nobody's way
+        self._release(
+            [each for each in self._kept if each.flavor.name == flavor.name and not each.preempts and each.order() > order]
+        )
         state, job = self._state, entry.demand
         ends = [each for each in state.by_end() if each not in gone] if gone else state.by_end()
         with state.what_if() as undo:
@@ -195,14 +201,29 @@ class Reservations:
                 room.keep(nodes, kept=False)
 
     def usable(self, entry: JobEntry, now: float) -> list[HeadPlan]:
-        """What is kept and ``entry`` may use: its own plan, and each that is needed only after its end."""
+        """What is kept and ``entry`` may use: its own plan, each that is needed only after its end, and each of a queue that would
+        borrow what is ``entry``'s own."""
         deadline = entry.demand.active_deadline
         end = None if deadline is None else now + deadline
         return [
             plan
             for plan in self._kept
-            if plan.entry is entry or (end is not None and plan.start is not None and end <= plan.start and not plan.preempts)
+            if plan.entry is entry
+            or (
+                not plan.preempts
+                and ((end is not None and plan.start is not None and end <= plan.start) or self._lends(entry, plan))
+            )
         ]
+
+    def _lends(self, entry: JobEntry, plan: HeadPlan) -> bool:
+        ledger, job, flavor = self._state.ledger, entry.demand, plan.flavor.name
+        if entry.line == plan.queue or not ledger.same_cohort(entry.line, plan.queue):
+            return False
+        if all(each.name != flavor for each in ledger.flavors(entry.line)):
+            return False
+        head = plan.entry.demand
+        borrows = ledger.own_pods(plan.queue, flavor, head.per_pod, head.needed) < head.needed
+        return borrows and ledger.own_pods(entry.line, flavor, job.per_pod, job.needed) == job.needed
 
     @contextmanager
     def lifted(self, plans: list[HeadPlan]) -> Iterator[None]:

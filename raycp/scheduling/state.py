@@ -1,5 +1,6 @@
 """``AdmissionState``: what runs, what it holds, and what would be if some of it did not."""
 
+import math
 from bisect import insort
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,6 +19,9 @@ from raycp.scheduling.model import Candidate, Demand, PlacementDecision, Rules
 from raycp.scheduling.place import assign, place
 from raycp.scheduling.quota import QuotaLedger
 from raycp.scheduling.rooms import ClusterRoom, Grant, PodShape
+
+PATIENCE = 30.0
+"""Seconds for which the end of Pods in an unreachable cluster is waited for before others make way."""
 
 Undo = list[tuple[JobEntry, dict[str, Grant]]]
 
@@ -56,6 +60,8 @@ class AdmissionState:
     def __init__(self) -> None:
         self.ledger = QuotaLedger()
         self.candidates: dict[str, Candidate] = {}
+        self.silent_since: dict[str, float] = {}
+        """When those that are unreachable became so."""
         self.rooms: dict[str, ClusterRoom] = {}
         """Of clusters whose capacity is known."""
         self.running: dict[str, JobEntry] = {}
@@ -86,14 +92,22 @@ class AdmissionState:
         """What its Pods need of a node, in a flavor with these labels."""
         return PodShape.of(job.per_pod, {**job.node_selector, **node_selector}, job.tolerations)
 
-    def set_candidate(self, cluster: Candidate) -> None:
-        """It is there, or has changed."""
-        self.candidates[cluster.name] = cluster
-        self._outdated(cluster.name)
+    def set_candidate(self, cluster: Candidate, now: float) -> bool:
+        """It is there, or has changed. Whether it has become unreachable."""
+        name = cluster.name
+        silent = not cluster.reachable and name not in self.silent_since
+        self.candidates[name] = cluster
+        if cluster.reachable:
+            self.silent_since.pop(name, None)
+        elif silent:
+            self.silent_since[name] = now
+        self._outdated(name)
+        return silent
 
     def remove_candidate(self, name: str) -> None:
         """It has left the fleet."""
         self.candidates.pop(name, None)
+        self.silent_since.pop(name, None)
         self._outdated(name)
 
     def _outdated(self, cluster: str) -> None:
@@ -130,6 +144,17 @@ class AdmissionState:
                 self._residents[name].pop(entry.uid, None)
                 if name in self.rooms:
                     self.rooms[name].revoke(entry.uid)
+
+    def stranded(self, entry: JobEntry, by: float = math.inf) -> bool:
+        """Whether it has Pods where nobody can end them at the moment, nor could since ``by``."""
+        silent, clusters = self.silent_since, entry.record.clusters
+        return any(count and name in silent and silent[name] <= by for name, count in clusters.items())
+
+    def making_way(self, now: float) -> list[JobEntry]:
+        """Those that are being evicted, and may be expected to be gone soon."""
+        if not self.silent_since:
+            return list(self.leaving.values())
+        return [entry for entry in self.leaving.values() if not self.stranded(entry, now - PATIENCE)]
 
     def change(self, entry: JobEntry, demand: JobDemand) -> None:
         """Another demand of a job that runs; what it holds stays."""

@@ -77,6 +77,15 @@ def test_capacity_from_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert ours["classes"][0]["unfinished"] == 0
 
 
+ORDER = """
+apiVersion: raycp.io/v1alpha1
+kind: Simulation
+spec:
+  jobs:
+  - {name: many, count: 3, duration: 1s}
+  - {name: b, duration: 1s"""
+
+
 @pytest.mark.parametrize(
     ("jobs", "words"),
     [
@@ -87,6 +96,15 @@ def test_capacity_from_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         (JOBS.replace("nominalQuota", "nominal"), ["spec.queues.research", "nominal"]),
         (JOBS.replace("duration: 1h", "duration: long"), ["spec.jobs[0].duration", "long"]),
         ("apiVersion: raycp.io/v1alpha1\nkind: Simulation\nspec: {}", ["spec", "has no jobs"]),
+        (f"{ORDER}, dependsOn: [{{job: nix}}]}}", ["spec.jobs[1].dependsOn", "names nix", "no job of this file"]),
+        (f"{ORDER}, dependsOn: [{{job: many}}]}}", ["names many", "many-0, ..."]),
+        (f"{ORDER}, dependsOn: [{{job: b}}]}}", ["spec.jobs[1].dependsOn", "b -> b"]),
+        (
+            f"{ORDER}, dependsOn: [{{job: c}}]}}\n  - {{name: c, duration: 1s, dependsOn: [{{job: b}}]}}",
+            ["b -> c -> b", "c -> b -> c"],
+        ),
+        (f"{ORDER}}}\n  - {{name: many-2, duration: 1s}}", ["spec.jobs[2].name", "second job many-2"]),
+        (f"{ORDER}}}\n  - {{name: job-000007, duration: 1s}}\n  trace: {{jobs: 8}}", ["second job job-000007"]),
         ("a: [", ["jobs.yaml"]),
     ],
 )

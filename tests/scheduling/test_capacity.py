@@ -91,6 +91,21 @@ def test_taints_and_labels_of_nodes() -> None:
     assert found.room({"cpu": 4000}, {"kind": "gpu"}, ()) == 0
 
 
+def test_nodes_that_differ_by_some_memory_keep_their_labels() -> None:
+    """Machines of one kind never have the same ``allocatable``."""
+    cluster = ClusterCapacity("c")
+    for number in range(200):
+        labels = {"kubernetes.io/hostname": f"n{number}", "gpu": "yes" if number % 4 else "no", "zone": f"z{number % 3}"}
+        cluster.set_node(f"n{number}", NodeState({"cpu": 64_000, "memory": 270_000_000_000 + 4096 * number, "pods": 110}, labels))
+    summary = cluster.summary()
+    assert len(summary.groups) <= 64
+    assert summary.unknown_labels == ["kubernetes.io/hostname"]
+    room = ClusterRoom(summary)
+    assert room.room(PodShape.of({"cpu": 64_000, "pods": 1}, {"gpu": "yes"}, ())) == 150
+    assert room.room(PodShape.of({"memory": 260_000_000_000, "pods": 1}, {"gpu": "no", "zone": "z0"}, ())) == 17
+    assert room.room(PodShape.of({"memory": 270_000_000_000 + 4096 * 200, "pods": 1}, {}, ())) == 0
+
+
 def test_a_summary_stays_small_and_never_promises_too_much() -> None:
     capacity = ClusterCapacity("c")
     rnd = random.Random(1)

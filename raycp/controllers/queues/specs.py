@@ -1,6 +1,6 @@
 """``read_queue``: a ``Queue`` object as a ``QueueSpec`` of ``raycp.scheduling``."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -20,6 +20,9 @@ def read_queue(obj: Mapping[str, Any]) -> QueueSpec:
         made = QueueObjectSpec.model_validate(obj.get("spec") or {})
     except ValidationError as error:
         raise InvalidQueue("; ".join(_cause(one) for one in error.errors(include_url=False))) from None
+    _unique("spec.flavors", (each.name for each in made.flavors))
+    for at, flavor in enumerate(made.flavors):
+        _unique(f"spec.flavors[{at}].resources", (each.name for each in flavor.resources))
     try:
         return QueueSpec(
             obj["metadata"]["name"],
@@ -34,6 +37,15 @@ def read_queue(obj: Mapping[str, Any]) -> QueueSpec:
         )
     except QuantityError as error:
         raise InvalidQueue(f"spec.flavors: {error}") from None
+
+
+def _unique(path: str, names: Iterable[str]) -> None:
+    """Of two quotas of one name, the cohort would lend both, and the queue be held to the second."""
+    seen: set[str] = set()
+    for at, name in enumerate(names):
+        if name in seen:
+            raise InvalidQueue(f"{path}[{at}].name: {name!r} is there twice; remove one, or add it to the other")
+        seen.add(name)
 
 
 def _flavor(flavor: Flavor) -> FlavorQuotas:
