@@ -1,12 +1,12 @@
 """Query parameters and option bodies of requests, parsed and validated as ``metav1`` does."""
 
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl
 
 import msgspec
 
+from raycp.base.text_cache import cached_by_text
 from raycp.embedded.errors import FieldError, StatusError, bad_request, invalid_kind
 from raycp.embedded.strategy.scalars import Malformed, parse_duration
 
@@ -14,9 +14,11 @@ Query = dict[str, list[str]]
 
 _NONE: Query = {}
 META = "meta.k8s.io"
+_AGENT = 256
+"""characters of a User-Agent that may become the field manager"""
 
 
-@lru_cache(maxsize=2048)
+@cached_by_text(2048)
 def parse_query(text: str) -> Query:
     """The parameters of a query string. The result is shared: don't change it."""
     if not text:
@@ -82,9 +84,13 @@ class WriteOptions:
     force: bool | None = None
 
 
-@lru_cache(maxsize=2048)
 def write_options(query_text: str, user_agent: str, kind: str, apply: bool) -> WriteOptions:
     """Options of a write; ``kind`` is CreateOptions, UpdateOptions or PatchOptions. Raises ``StatusError`` 422."""
+    return _write_options(query_text, user_agent.partition("/")[0][:_AGENT], kind, apply)
+
+
+@cached_by_text(2048)
+def _write_options(query_text: str, agent: str, kind: str, apply: bool) -> WriteOptions:
     query = parse_query(query_text)
     causes: list[FieldError] = []
     manager = first(query, "fieldManager")
@@ -110,7 +116,7 @@ def write_options(query_text: str, user_agent: str, kind: str, apply: bool) -> W
     if causes:
         raise invalid_kind(META, kind, "", causes)
     if not manager:
-        manager = "".join(c for c in user_agent.split("/")[0] if c.isprintable())[:128] or "unknown"
+        manager = "".join(c for c in agent if c.isprintable())[:128] or "unknown"
     return WriteOptions(bool(first(query, "dryRun")), manager, validation or "Warn", force)
 
 
@@ -210,7 +216,7 @@ class ListOptions:
     timeout: int | None = None
 
 
-@lru_cache(maxsize=1024)
+@cached_by_text(1024)
 def list_options(query_text: str) -> ListOptions:
     """Raises ``StatusError`` 400, 422."""
     query = parse_query(query_text)

@@ -5,11 +5,11 @@ Grammar and wording follow ``k8s.io/apimachinery/pkg/labels`` and ``pkg/fields``
 
 import re
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from typing import Any
 
 import msgspec
 
+from raycp.base.text_cache import cached_by_text
 from raycp.embedded.errors import bad_request
 from raycp.embedded.store import StoredObject
 
@@ -135,7 +135,7 @@ def _value(token: str) -> str:
     return token
 
 
-@lru_cache(maxsize=4096)
+@cached_by_text(4096)
 def parse_labels(text: str) -> LabelPredicate | None:
     """The predicate of a label selector; None for one that selects everything.
 
@@ -171,7 +171,7 @@ FieldTerm = tuple[str, bool, str]
 """One term: field, whether the value must be equal, value."""
 
 
-@lru_cache(maxsize=4096)
+@cached_by_text(4096)
 def parse_fields(text: str) -> tuple[FieldTerm, ...]:
     """The terms of a field selector. Raises ``StatusError`` 400."""
     terms: list[FieldTerm] = []
@@ -250,12 +250,16 @@ def _reader(path: str) -> Callable[[bytes], str]:
     return read
 
 
-@lru_cache(maxsize=1024)
 def field_predicate(group: str, plural: str, selectable: tuple[str, ...], text: str) -> RecordPredicate | None:
     """The predicate of a field selector on records of a resource; None for one that selects everything.
 
     ``selectable`` are a CRD's ``selectableFields``, as dotted paths. Raises ``StatusError`` 400 for others.
     """
+    return _field_predicate(text, group, plural, selectable)
+
+
+@cached_by_text(1024)
+def _field_predicate(text: str, group: str, plural: str, selectable: tuple[str, ...]) -> RecordPredicate | None:
     terms = parse_fields(text)
     known = FIELDS.get((group, plural), ()) + selectable
     holds = []

@@ -309,7 +309,7 @@ class ClusterClient(ObjectCalls):
     def _measure_skew(self, date: str | None) -> None:
         self._skew_due = asyncio.get_running_loop().time() + _SKEW_SECONDS
         if date:
-            with contextlib.suppress(ValueError, TypeError):
+            with contextlib.suppress(ValueError, TypeError, OverflowError):
                 ahead = email.utils.parsedate_to_datetime(date).timestamp() + 0.5 - self._clock.wall()
                 ahead = ahead if abs(ahead) > 1.0 else 0.0  # below the resolution of the header
                 if abs(ahead - self.skew) > 1.0:

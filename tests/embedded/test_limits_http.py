@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+import gc
 import json
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import uvloop
 from inprocess import until
 from test_limits_objects import crd, nested
 from test_server_http import CMS, Api, bare_cluster, config_map, raw
@@ -139,6 +141,41 @@ async def test_who_does_not_read_is_not_read(api: Api) -> None:
     (connection,) = [one for one in api.cluster.server.connections if one.paused]
     assert connection.transport.get_write_buffer_size() < 64 << 20
     writer.transport.abort()
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+def test_requests_that_come_at_once_are_answered_as_the_client_reads(run: Any) -> None:
+    """One read of the socket brings hundreds of requests, and each answer may have a megabyte."""
+
+    async def all_of_it() -> None:
+        async with bare_cluster() as api:
+            large = {**config_map("large"), "data": {"x": "y" * 900_000}}
+            assert (await api.ask("POST", CMS, large))[0] == 201
+            host, port = api.server.removeprefix("https://").split(":")
+            reader, writer = await asyncio.open_connection(host, int(port), ssl=api.tls, limit=1024)
+            get = b"GET %b/large HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %b\r\n\r\n" % (CMS.encode(), api.token.encode())
+            writer.write(get * 100 + b"GET /version HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            await until(lambda: any(one.paused for one in api.cluster.server.connections))
+            assert (await api.ask("GET", "/version"))[0] == 200
+            assert sum(one.transport.get_write_buffer_size() for one in api.cluster.server.connections) < 8 << 20
+            async with asyncio.timeout(30):
+                answered = await reader.read()
+            assert answered.count(b'"name":"large"') == 100
+            assert answered.count(b"gitVersion") == 1, "all are answered, in their order"
+            writer.close()
+
+    run(all_of_it())
+
+
+async def test_a_query_of_a_stranger_is_forgotten(api: Api) -> None:
+    """What is remembered of requests took 25 MB for each of a megabyte, whoever sent it."""
+    query = "&".join(f"{number:x}=1" for number in range(50_000))
+    kept = [len(gc.get_objects())]
+    for number in range(4):
+        assert (await api.ask("GET", f"/version?timeout=1s&z={number}&{query}", token=""))[0] == 200
+        gc.collect()
+        kept.append(len(gc.get_objects()))
+    assert kept[-1] - kept[1] < 50_000
 
 
 # ---- objects

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from raycp.embedded.errors import StatusError
+from raycp.embedded.jsonpath import Visits, json_path
 from raycp.embedded.patches import JSON_PATCH, apply_patch, json_patch, parse_apply
 from raycp.embedded.strategy import schema_checks
 from raycp.embedded.strategy.budget import validation_budget
@@ -277,3 +278,19 @@ def test_scalars_are_refused_in_linear_time(parse: Any) -> None:
     """Each took hours: the digits were split in all ways."""
     with pytest.raises(Malformed):
         parse("1" * 1_000_000 + "x")
+
+
+def test_a_path_of_a_printer_column_leads_to_so_many_values_and_no_more() -> None:
+    """``..a..a..a`` has a value for each way through nested maps: the author of a CRD stopped the server."""
+    deep: Any = 1
+    for _ in range(MAX_DEPTH - 2):
+        deep = {"a": deep}
+    wide = {"spec": {"items": [{"name": f"n{number}", "on": number % 2 == 0} for number in range(200)]}}
+    for path in ("..a..a..a..a..a..a", "..a..*..a", ".a" + "..a" * 50, "[?(@..a..a..a == 1)]..a..a..a"):
+        assert json_path(deep, path) == []
+    assert len(json_path(deep, "..a")) == MAX_DEPTH - 2
+    assert len(json_path(wide, ".spec.items[*].name")) == len(json_path(wide, "..name")) == 200
+    assert json_path(wide, ".spec.items[?(@.name=='n7')].on") == [False]
+    shared = Visits(1_000)
+    assert len(json_path(wide, ".spec.items[*].name", shared)) == 200
+    assert json_path(wide, ".spec.items[*].name", shared) == [], "the columns of a row share what is left"
