@@ -95,8 +95,8 @@ class Watch:
         self._first: Iterator[StoredObject] | None = None
         """initial objects that are not sent yet; pending events follow them"""
         self._missed: deque[tuple[StoreChange, int]] = deque()
-        """changes since the revision that the client has, which the store's history holds as well; behind them those made until they
-        are sent, with their bytes"""
+        """changes since the revision that the client has, which the store's history holds as well; behind them, with their bytes,
+        those made until they are sent"""
         self._pending: deque[bytes] = deque()
         self._missed_bytes = self._pending_bytes = 0
         """what waits for the client and nobody else keeps"""

@@ -15,7 +15,7 @@ from raycp.embedded.strategy.decode import parse_json, parse_yaml
 from raycp.embedded.strategy.depth import MAX_DEPTH
 from raycp.embedded.strategy.expressions import PATTERN_LIMIT, RULE_LIMIT
 from raycp.embedded.strategy.kinds.cluster import crds
-from raycp.embedded.strategy.patterns import Pattern, PatternRefused
+from raycp.embedded.strategy.patterns import MatchTooCostly, Pattern, PatternRefused
 from raycp.embedded.strategy.scalars import Malformed, canonical_quantity, parse_duration, parse_quantity
 from raycp.embedded.strategy.schema_nodes import NO_OLD
 from raycp.embedded.strategy.schema_rules import RuleSet
@@ -171,6 +171,13 @@ def test_a_match_may_cost_so_much_and_no_more() -> None:
     assert errors_of(many, ["x"]) == []
     told = errors_of(many, ["ab" * 40_000] * 4)
     assert any("too large to be compared" in text for text in told)
+
+
+def test_each_of_many_matches_is_paid_for() -> None:
+    with validation_budget():
+        assert len(Pattern("x").each("x" * 1_000)) == 1_000
+        with pytest.raises(MatchTooCostly):
+            Pattern("").each("x" * 1_000_000)
 
 
 def crd(schema: dict[str, Any]) -> dict[str, Any]:

@@ -244,7 +244,7 @@ async def test_the_skew_is_measured_again_when_a_watch_opens(server: ScriptedApi
 
 @pytest.mark.parametrize(
     "date",
-    ["Fri, 31 Dec 9999 23:59:59 -2359", "Fri, 31 Dec 99999999999 23:59:59 GMT", "Mon, 01 Jan 0001 00:00:00 -0000", "Dec -9 69 0:0:0"],
+    ["Fri, 31 Dec 9999 23:59:59 -2359", "Fri, 31 Dec 99999999999 23:59:59 GMT", "Mon, 01 Jan 0001 00:00:00 -0000"],
 )
 async def test_a_date_that_no_clock_shows_is_no_error_of_a_request(server: ScriptedApi, client: ClusterClient, date: str) -> None:
     async def dated(request: web.Request) -> web.StreamResponse:
