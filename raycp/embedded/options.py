@@ -14,8 +14,6 @@ Query = dict[str, list[str]]
 
 _NONE: Query = {}
 META = "meta.k8s.io"
-_AGENT = 256
-"""characters of a User-Agent that may become the field manager"""
 
 
 @cached_by_text(2048)
@@ -84,13 +82,9 @@ class WriteOptions:
     force: bool | None = None
 
 
+@cached_by_text(2048)
 def write_options(query_text: str, user_agent: str, kind: str, apply: bool) -> WriteOptions:
     """Options of a write; ``kind`` is CreateOptions, UpdateOptions or PatchOptions. Raises ``StatusError`` 422."""
-    return _write_options(query_text, user_agent.partition("/")[0][:_AGENT], kind, apply)
-
-
-@cached_by_text(2048)
-def _write_options(query_text: str, agent: str, kind: str, apply: bool) -> WriteOptions:
     query = parse_query(query_text)
     causes: list[FieldError] = []
     manager = first(query, "fieldManager")
@@ -116,7 +110,7 @@ def _write_options(query_text: str, agent: str, kind: str, apply: bool) -> Write
     if causes:
         raise invalid_kind(META, kind, "", causes)
     if not manager:
-        manager = "".join(c for c in agent if c.isprintable())[:128] or "unknown"
+        manager = "".join(c for c in user_agent.split("/")[0] if c.isprintable())[:128] or "unknown"
     return WriteOptions(bool(first(query, "dryRun")), manager, validation or "Warn", force)
 
 

@@ -250,16 +250,12 @@ def _reader(path: str) -> Callable[[bytes], str]:
     return read
 
 
+@cached_by_text(1024)
 def field_predicate(group: str, plural: str, selectable: tuple[str, ...], text: str) -> RecordPredicate | None:
     """The predicate of a field selector on records of a resource; None for one that selects everything.
 
     ``selectable`` are a CRD's ``selectableFields``, as dotted paths. Raises ``StatusError`` 400 for others.
     """
-    return _field_predicate(text, group, plural, selectable)
-
-
-@cached_by_text(1024)
-def _field_predicate(text: str, group: str, plural: str, selectable: tuple[str, ...]) -> RecordPredicate | None:
     terms = parse_fields(text)
     known = FIELDS.get((group, plural), ()) + selectable
     holds = []

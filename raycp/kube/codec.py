@@ -283,15 +283,13 @@ def _changed_at(managed: bytes) -> float:
     return parse_time(newest or newest_of_status)
 
 
+@cached_by_text(4096, 64)
 def parse_time(text: str | None) -> float:
     """RFC 3339 as the API server writes it (``2026-01-02T03:04:05Z``, with or without a fraction) to Unix seconds; 0 for anything
     else.
     """
-    return _seconds_of(text) if text else 0.0
-
-
-@cached_by_text(4096, 64)
-def _seconds_of(text: str) -> float:
+    if not text:
+        return 0.0
     try:
         return _time.decode(b'"' + text.encode() + b'"').timestamp()
     except (msgspec.MsgspecError, ValueError, OverflowError):

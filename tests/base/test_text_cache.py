@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 import raycp
-from raycp.base.text_cache import LONGEST, cached_by_text
+from raycp.base import text_cache
+from raycp.base.text_cache import HELD, LONGEST, cached_by_text
 from raycp.embedded.options import list_options, parse_query, write_options
-from raycp.embedded.selectors import parse_fields, parse_labels
+from raycp.embedded.selectors import field_predicate, parse_fields, parse_labels
 from raycp.embedded.strategy.names import dns_label
+from raycp.embedded.strategy.scalars import milli
 
 ROOT = Path(raycp.__file__).parent
 
@@ -34,41 +36,46 @@ OTHERWISE_BOUNDED = {
 }
 
 
-def test_a_long_text_is_computed_and_not_kept() -> None:
+def test_of_long_texts_few_are_kept() -> None:
     seen: list[str] = []
 
-    @cached_by_text(8)
-    def length(text: str, more: int = 0) -> int:
+    @cached_by_text(1000)
+    def length(text: str, *more: tuple[str, ...]) -> int:
         seen.append(text[:1])
-        return len(text) + more
+        return len(text)
 
-    for text, expected in (("a" * LONGEST, "a"), ("b" * (LONGEST + 1), "bb")):
-        seen.clear()
-        assert [length(text, 1), length(text, 1)] == [len(text) + 1] * 2
-        assert "".join(seen) == expected
+    assert [length("a" * LONGEST), length("a" * LONGEST)] == [LONGEST] * 2
+    assert seen == ["a"]
+    for number in range(500):
+        assert length(f"{number}" + "b" * LONGEST) > LONGEST
+        assert length("c", (f"{number}" + "b" * LONGEST,)) == 1
+        assert length.cache_info().currsize <= HELD // LONGEST + 2
+    large = 2 * HELD
+    assert [length("d" * large), length("e" * large), length("e" * large)] == [large] * 3
+    assert length.cache_info().currsize == 1
 
 
 @pytest.mark.parametrize(
-    ("call", "part"),
+    ("cache", "call", "part"),
     [
-        (parse_query, "a=b&"),
-        (list_options, "a=b&"),
-        (lambda text: write_options(text, "kubectl/1", "CreateOptions", False), "a=b&"),
-        (parse_labels, "a,b,"),
-        (parse_fields, "a=b,"),
-        (dns_label, "a-"),
+        (parse_query, parse_query, "a=b&"),
+        (list_options, list_options, "a=b&"),
+        (write_options, lambda text: write_options(text, "kubectl/1", "CreateOptions", False), "a=b&"),
+        (write_options, lambda text: write_options("", text, "CreateOptions", False), "agent"),
+        (parse_labels, parse_labels, "a,b,"),
+        (parse_fields, parse_fields, "a=b,"),
+        (field_predicate, lambda text: field_predicate("", "pods", (), text), "metadata.name=b,"),
+        (dns_label, dns_label, "a-"),
+        (milli, lambda text: milli(f"1{text}"), "0"),
     ],
 )
-def test_who_sends_long_texts_fills_no_cache_of_the_server(call: Callable[[str], Any], part: str) -> None:
-    short, long = f"{part}c=d", part * LONGEST + "c=d"
-    assert call(short) is call(short)
-    assert call(long) is not call(long)
-
-
-def test_a_long_user_agent_is_no_key() -> None:
-    agent = "x" * 100_000
-    assert write_options("", agent + "1", "CreateOptions", False) is write_options("", agent + "2", "CreateOptions", False)
-    assert write_options("", agent, "CreateOptions", False).manager == "x" * 128
+def test_who_sends_long_texts_fills_no_cache_of_the_server(
+    cache: Any, call: Callable[[str], Any], part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text_cache, "HELD", 8192)
+    for number in range(1, 20):
+        call(part * (8192 // len(part) + number) + ("" if part in ("0", "a-") else "metadata.name=d"))
+    assert cache.cache_info().currsize <= 2
 
 
 def test_no_cache_is_keyed_by_texts_from_outside_whatever_their_length() -> None:

@@ -6,11 +6,11 @@
 """
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any
 
 import msgspec
 
+from raycp.base.text_cache import cached_by_text
 from raycp.embedded.managed.fieldset import MEMBER, Fields
 from raycp.embedded.strategy import shapes
 from raycp.embedded.strategy.convert import zero
@@ -30,35 +30,14 @@ def deduced(shape: Shape, value: Any) -> Shape:
     return shape
 
 
-_LONGEST = 1024
-"""characters of a key or value whose path element is remembered: clients choose them"""
-
-
+@cached_by_text(8192)
 def _key_element(names: tuple[str, ...], values: tuple[Any, ...]) -> str:
-    for value in values:
-        if type(value) is str and len(value) > _LONGEST:
-            return _new_key_element(names, values)
-    return _known_key_element(names, values)
-
-
-def _new_key_element(names: tuple[str, ...], values: tuple[Any, ...]) -> str:
     return "k:" + _encode(dict(zip(names, values, strict=True))).decode()
 
 
-_known_key_element = lru_cache(maxsize=8192)(_new_key_element)
-
-
+@cached_by_text(8192)
 def _value_element(kind: str, value: Any) -> str:
-    if type(value) is str and len(value) > _LONGEST:
-        return _new_value_element(kind, value)
-    return _known_value_element(kind, value)
-
-
-def _new_value_element(kind: str, value: Any) -> str:
     return "v:" + _encode(value).decode()
-
-
-_known_value_element = lru_cache(maxsize=8192)(_new_value_element)
 
 
 def element(shape: Shape, item: Any) -> str | None:

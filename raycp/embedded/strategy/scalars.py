@@ -42,14 +42,10 @@ def quantity_value(text: str) -> Fraction:
     return parse_quantity(text).value
 
 
+@cached_by_text(4096)
 def milli(quantity: str | int | float) -> int:
     """A quantity in thousandths, rounded up, for adding and comparing. Raises ``Malformed``."""
-    return quantity * 1000 if isinstance(quantity, int) else _milli(str(quantity))
-
-
-@cached_by_text(4096)
-def _milli(text: str) -> int:
-    return math.ceil(quantity_value(text) * 1000)
+    return quantity * 1000 if isinstance(quantity, int) else math.ceil(quantity_value(str(quantity)) * 1000)
 
 
 @cached_by_text(4096)
