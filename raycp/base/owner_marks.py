@@ -27,6 +27,10 @@ SHORTEST_KEY = 16
 """Bytes."""
 
 _MAC_BYTES = 16
+_MAC_LENGTH = 22
+"""Characters of a mark's second part: ``_MAC_BYTES`` in base64, without padding."""
+_LONGEST_CLAIM = 2048
+"""Characters of all parts of a claim. Those that an API server takes have some 800; what is remembered is no memory to fill."""
 _CACHED = 16384
 """Judgements that are remembered: an object is judged at each of its events and states, and its mark stays the same in all of them.
 One is 7 µs, and 1 µs where it is remembered."""
@@ -80,7 +84,7 @@ class MarkKeys(msgspec.Struct, frozen=True):
         seconds ``clock_ahead`` of the one that set ``unmarked_before``."""
         name, _, mac = mark.partition("/")
         key = self.keys.get(name)
-        if key is not None and _fits(key, claim, mac):
+        if key is not None and len(mac) == _MAC_LENGTH and sum(map(len, claim)) <= _LONGEST_CLAIM and _fits(key, claim, mac):
             return ClaimProof.MARKED
         if created and _TIME.fullmatch(created) and created < _moved(self.unmarked_before, round(clock_ahead)):
             return ClaimProof.OLD

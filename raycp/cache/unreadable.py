@@ -14,6 +14,7 @@ from raycp.kube import UnreadableObject
 log = logging.getLogger("raycp.cache")
 
 _MOST = 1_000  # names that are kept; more are only counted
+_LINES = 100  # of the log; then one whenever there are twice as many: whoever sends such objects fills no disk
 
 
 class UnreadableObjects:
@@ -24,6 +25,7 @@ class UnreadableObjects:
         self._why: dict[Key, str] = {}
         self._unhandled: set[Key] = set()
         self._more = 0
+        self._findings = 0
         self.count = 0
 
     @property
@@ -71,7 +73,11 @@ class UnreadableObjects:
     def _put(self, key: Key, why: str) -> None:
         if self._why.get(key) == why:
             return
-        log.warning("%s: object %s is left out: %s", self._kind, "/".join(filter(None, key)) or "without a name", why)
+        self._findings += 1
+        if self._findings <= _LINES or self._findings.bit_count() == 1:
+            named = "/".join(filter(None, key)) or "without a name"
+            more = f" (the {self._findings}th such finding; not all have a line)" if self._findings > _LINES else ""
+            log.warning("%s: object %s is left out: %s%s", self._kind, named, why, more)
         if key in self._why or len(self._why) < _MOST:
             self._why[key] = why
         else:

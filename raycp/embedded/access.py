@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from raycp.base.text_cache import LONGEST
 from raycp.embedded.auth import ANONYMOUS, MASTERS, PUBLIC_PATHS, User
 from raycp.embedded.errors import StatusError, not_found
 from raycp.embedded.registry import Registry
@@ -96,9 +97,11 @@ class Access:
         key = (user.name, user.groups, namespace)
         found = self._cache.get(key)
         if found is None:
-            if len(self._cache) >= _CACHED:
-                self._cache.clear()  # reviews and impersonation ask about any user
-            found = self._cache[key] = list(self._collect(user, namespace))
+            found = list(self._collect(user, namespace))
+            if len(user.name) + len(namespace) + sum(map(len, user.groups)) <= LONGEST:
+                if len(self._cache) >= _CACHED:
+                    self._cache.clear()  # reviews and impersonation ask about any user
+                self._cache[key] = found
         return found
 
     def _collect(self, user: User, namespace: str) -> Iterator[tuple[dict[str, Any], str]]:

@@ -5,11 +5,11 @@ either.
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import msgspec
 
+from raycp.base.text_cache import cached_by_text
 from raycp.embedded.errors import StatusError, not_acceptable
 from raycp.embedded.lists import Listed, list_body
 from raycp.embedded.registry import ServedResource
@@ -49,7 +49,7 @@ class Form:
 PLAIN = Form()
 
 
-@lru_cache(maxsize=512)
+@cached_by_text(512)
 def negotiate(accept: str, plain: bool = False, tables: bool = True) -> Form:
     """The first acceptable form; with ``plain``, of those that are the object itself; without ``tables``, of all but Tables, which
     a streamed list can't be (kubernetes/kubernetes#126996). Raises ``StatusError`` 406.

@@ -165,11 +165,12 @@ class HttpConnection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self.paused = False
-        self._flow()
         if self._drained is not None:
             self._drained.set()
         if self._stream is not None:
             self._stream.writable()
+        self._serve_waiting()
+        self._flow()
 
     def data_received(self, data: bytes) -> None:
         if self._refused:
@@ -268,7 +269,7 @@ class HttpConnection(asyncio.Protocol):
         if path.startswith("http"):  # absolute form
             path = "/" + path.split("/", 3)[3] if path.count("/") >= 3 else "/"
         request.path, request.query = path, query.partition("#")[0]
-        if self._busy:
+        if self._busy or self.paused:  # one read may bring thousands of requests: no answer is made before there is room for it
             self._waiting.append(request)
             self._flow()
         else:
@@ -403,9 +404,12 @@ class HttpConnection(asyncio.Protocol):
     def _next(self) -> None:
         self._busy = False
         self._task = None
-        while self._waiting and not self._busy:
-            self._serve(self._waiting.popleft())
+        self._serve_waiting()
         self._flow()
+
+    def _serve_waiting(self) -> None:
+        while self._waiting and not self._busy and not self.paused and not self.transport.is_closing():
+            self._serve(self._waiting.popleft())
 
     def _plain_refusal(self, status: int) -> None:
         self._refused = True

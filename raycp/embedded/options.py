@@ -1,12 +1,12 @@
 """Query parameters and option bodies of requests, parsed and validated as ``metav1`` does."""
 
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl
 
 import msgspec
 
+from raycp.base.text_cache import cached_by_text
 from raycp.embedded.errors import FieldError, StatusError, bad_request, invalid_kind
 from raycp.embedded.strategy.scalars import Malformed, parse_duration, parse_integer
 
@@ -16,7 +16,7 @@ _NONE: Query = {}
 META = "meta.k8s.io"
 
 
-@lru_cache(maxsize=2048)
+@cached_by_text(2048)
 def parse_query(text: str) -> Query:
     """The parameters of a query string. The result is shared: don't change it."""
     if not text:
@@ -82,7 +82,7 @@ class WriteOptions:
     force: bool | None = None
 
 
-@lru_cache(maxsize=2048)
+@cached_by_text(2048)
 def write_options(query_text: str, user_agent: str, kind: str, apply: bool) -> WriteOptions:
     """Options of a write; ``kind`` is CreateOptions, UpdateOptions or PatchOptions. Raises ``StatusError`` 422."""
     query = parse_query(query_text)
@@ -210,7 +210,7 @@ class ListOptions:
     timeout: int | None = None
 
 
-@lru_cache(maxsize=1024)
+@cached_by_text(1024)
 def list_options(query_text: str) -> ListOptions:
     """Raises ``StatusError`` 400, 422."""
     query = parse_query(query_text)

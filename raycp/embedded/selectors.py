@@ -5,11 +5,11 @@ Grammar and wording follow ``k8s.io/apimachinery/pkg/labels`` and ``pkg/fields``
 
 import re
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from typing import Any
 
 import msgspec
 
+from raycp.base.text_cache import cached_by_text
 from raycp.embedded.errors import bad_request
 from raycp.embedded.store import StoredObject
 from raycp.embedded.strategy.scalars import parse_integer
@@ -136,7 +136,7 @@ def _value(token: str) -> str:
     return token
 
 
-@lru_cache(maxsize=4096)
+@cached_by_text(4096)
 def parse_labels(text: str) -> LabelPredicate | None:
     """The predicate of a label selector; None for one that selects everything.
 
@@ -172,7 +172,7 @@ FieldTerm = tuple[str, bool, str]
 """One term: field, whether the value must be equal, value."""
 
 
-@lru_cache(maxsize=4096)
+@cached_by_text(4096)
 def parse_fields(text: str) -> tuple[FieldTerm, ...]:
     """The terms of a field selector. Raises ``StatusError`` 400."""
     terms: list[FieldTerm] = []
@@ -251,7 +251,7 @@ def _reader(path: str) -> Callable[[bytes], str]:
     return read
 
 
-@lru_cache(maxsize=1024)
+@cached_by_text(1024)
 def field_predicate(group: str, plural: str, selectable: tuple[str, ...], text: str) -> RecordPredicate | None:
     """The predicate of a field selector on records of a resource; None for one that selects everything.
 

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Coroutine
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import msgspec
 
@@ -28,7 +28,7 @@ from raycp.embedded.health import health
 from raycp.embedded.httpio import Answer, HttpConnection, HttpRequest, HttpResponse, header_line
 from raycp.embedded.impersonation import PREFIX, impersonation
 from raycp.embedded.intake import STRANGER_BODY, Heads
-from raycp.embedded.options import check_timeout, flag, parse_query
+from raycp.embedded.options import check_timeout, first, flag, parse_query
 from raycp.embedded.registry import Registry
 from raycp.embedded.reviews import Reviews
 from raycp.embedded.selectors import exact_name
@@ -228,7 +228,7 @@ class ApiServer:
         if not verb:
             raise method_not_allowed()
         if name and verb == "watch":
-            request.query = query + "&fieldSelector=metadata.name%3D" + name
+            request.query = _of_name(query, name)
             name = ""
         call = ResourceRequest(request, user, resource, ns, name, sub, verb)
         if len(rest) > 2:
@@ -263,6 +263,17 @@ class ApiServer:
         if request.method not in ("GET", "HEAD"):
             raise method_not_allowed()
         return found
+
+
+def _of_name(query: str, name: str) -> str:
+    """The query of a watch of the object ``name``, which the user may watch. Raises 400 where its own field selector is of others
+    (``ListResource`` of the API server)."""
+    given = first(parse_query(query), "fieldSelector")
+    if not given:
+        return f"fieldSelector=metadata.name%3D{quote(name, safe='')}&{query}"
+    if exact_name(given) != name:
+        raise bad_request("fieldSelector metadata.name doesn't match requested name")
+    return query
 
 
 def _selected_name(query: str) -> str:

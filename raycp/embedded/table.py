@@ -4,7 +4,7 @@ from functools import lru_cache
 from typing import Any
 
 from raycp.embedded.ages import UNKNOWN, age
-from raycp.embedded.jsonpath import json_path, shown
+from raycp.embedded.jsonpath import Visits, json_path, shown
 from raycp.embedded.resources import ResourceInfo
 from raycp.embedded.tablerows import ROWS
 
@@ -87,7 +87,8 @@ def table_columns(info: ResourceInfo) -> list[Object]:
 def table_row(info: ResourceInfo, obj: Object, now: float) -> list[Any]:
     """One row's cells. ``now`` is Unix time, for ages."""
     if info.crd is not None:
-        cells = [_cell(obj, column, now) for column in _printer_columns(info)]
+        visits = Visits()
+        cells = [_cell(obj, column, now, visits) for column in _printer_columns(info)]
         return [obj["metadata"].get("name", ""), *cells]
     row = ROWS.get((info.group, info.kind))
     if row is None:
@@ -113,8 +114,8 @@ def _printer_column(column: Object) -> Object:
     return made
 
 
-def _cell(obj: Object, column: Object, now: float) -> Any:
-    found = json_path(obj, column["jsonPath"])
+def _cell(obj: Object, column: Object, now: float, visits: Visits) -> Any:
+    found = json_path(obj, column["jsonPath"], visits)
     if not found:
         return None
     kind = column["type"]

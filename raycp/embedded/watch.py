@@ -7,6 +7,7 @@ It is bounded: a client that does not read is disconnected, as by apiserver's wa
 import asyncio
 import itertools
 import logging
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
@@ -29,6 +30,10 @@ SLICE = 256
 """initial objects sent in one turn of the event loop"""
 MAX_BACKLOG = 10_000
 """events that are buffered for a client that does not read"""
+MAX_BACKLOG_BYTES = 64 << 20
+"""and their bytes: an event may have a megabyte and a half"""
+PIECE = 1 << 20
+"""bytes that are sent in one turn of the event loop, and before it is asked again whether the client reads"""
 
 
 class Sink(Protocol):
@@ -89,7 +94,12 @@ class Watch:
         self._key = (resource.info.api_version, form.kind, form.version, form.protobuf, include)
         self._first: Iterator[StoredObject] | None = None
         """initial objects that are not sent yet; pending events follow them"""
-        self._pending: list[bytes] = []
+        self._missed: deque[tuple[StoreChange, int]] = deque()
+        """changes since the revision that the client has, which the store's history holds as well; behind them, with their bytes,
+        those made until they are sent"""
+        self._pending: deque[bytes] = deque()
+        self._missed_bytes = self._pending_bytes = 0
+        """what waits for the client and nobody else keeps"""
         self._after = 0
         self._unsubscribe: Callable[[], None] | None = None
         self._scheduled = False
@@ -116,9 +126,8 @@ class Watch:
             if options.rv == 0:
                 self._after = store.revision
             try:
-                for change in table_.since(self._after):
-                    if not self._ns or change.record.ns == self._ns:
-                        self._on_change(change)
+                since = table_.since(self._after)
+                self._missed.extend((change, 0) for change in since if not self._ns or change.record.ns == self._ns)
             except Compacted:
                 self._error(expired(f"too old resource version: {self._after} ({table_.floor})"))
                 return
@@ -135,15 +144,17 @@ class Watch:
         """Send the pending events and end the stream cleanly."""
         if self.ended:
             return
-        while self._first is not None and not self.paused and not self._sink.full():
-            self.send_initial()
-        self._flush()
-        self.close()
-        self._sink.end()
+        while (self._first is not None or self._missed or self._pending) and not self.paused and not self._sink.full():
+            self._flush()
+        if not self.ended:
+            self.close()
+            self._sink.end()
 
     def close(self) -> None:
         """Unsubscribe and drop all events; the stream is closed."""
         self.ended = True
+        self._missed.clear()
+        self._pending.clear()
         for timer in self._timers:
             timer.cancel()
         if self._unsubscribe is not None:
@@ -162,12 +173,24 @@ class Watch:
     # ---- events
 
     def _on_change(self, change: StoreChange) -> None:
-        if change.rv > self._after:
-            try:
-                self._send_change(change)
-            except Exception:  # a watch that fails must not fail the write that it is notified of
-                log.exception("a watch ends: its event can't be frames")
-                self._loop.call_soon(self.stop)
+        if change.rv <= self._after:
+            return
+        if self._missed:  # it comes after them
+            size = len(change.record.raw)
+            self._missed.append((change, size))
+            self._missed_bytes += size
+            self._held_more()
+            return
+        self._try_change(change)
+
+    def _try_change(self, change: StoreChange) -> None:
+        try:
+            self._send_change(change)
+        except Exception:  # a watch that fails must not fail the write that it is notified of
+            log.exception("a watch ends: its event can't be frames")
+            self._missed.clear()
+            self._missed_bytes = 0
+            self._loop.call_soon(self.stop)
 
     def _send_change(self, change: StoreChange) -> None:
         type_, record = change.type, change.record
@@ -190,17 +213,25 @@ class Watch:
         """Send some of the initial objects. Sending all at once would block the event loop: 10 000 objects take 60 ms."""
         assert self._first is not None
         chosen = self._chosen
-        records = list(itertools.islice(self._first, SLICE))
-        if len(records) < SLICE:
-            self._first = None
+        frames: list[bytes] = []
+        seen = size = 0
         try:
-            frames = [self._headed(self._frame("ADDED", record)) for record in records if chosen is None or chosen(record)]
+            for record in itertools.islice(self._first, SLICE):
+                seen += 1
+                if chosen is None or chosen(record):
+                    frames.append(self._headed(self._frame("ADDED", record)))
+                    size += len(frames[-1])
+                    if size >= PIECE:
+                        break
         except Exception:
             log.exception("a watch ends: what there is can't be frames")
             self._first = None
             self._pending.clear()  # a bookmark would end the initial events too early
+            self._pending_bytes = 0
             self._loop.call_soon(self.stop)
             return
+        if seen < SLICE and size < PIECE:
+            self._first = None
         if frames:
             self._sink.send(b"".join(frames))
 
@@ -228,8 +259,16 @@ class Watch:
         return chunk(self.encode(type_, record))
 
     def _push(self, frame: bytes) -> None:
+        self._queue(frame)
+        self._held_more()
+
+    def _queue(self, frame: bytes) -> None:
         self._pending.append(frame)
-        if len(self._pending) > MAX_BACKLOG and self._sink.full():
+        self._pending_bytes += len(frame)
+
+    def _held_more(self) -> None:
+        too_much = len(self._pending) > MAX_BACKLOG or self._missed_bytes + self._pending_bytes > MAX_BACKLOG_BYTES
+        if too_much and self._sink.full():
             self.stop()
         elif not self._scheduled and not self.paused:
             self._scheduled = True
@@ -256,17 +295,31 @@ class Watch:
         if self._first is not None:
             self._scheduled = True
             self._loop.call_soon(self._flush)
-        elif self._pending:
+            return
+        while self._missed and self._pending_bytes < PIECE and not self.ended:
+            change, size = self._missed.popleft()
+            self._missed_bytes -= size
+            self._try_change(change)
+        if self._pending and not self.ended:
+            frames: list[bytes] = []
+            size = 0
+            while self._pending and size < PIECE:
+                frames.append(self._pending.popleft())
+                size += len(frames[-1])
+            self._pending_bytes -= size
             # the first of all events has the columns of a Table, and initial events were sent before
-            data = b"".join(map(self._headed, self._pending) if self._form.kind == "Table" else self._pending)
-            self._pending.clear()
-            self._sink.send(data)
+            self._sink.send(b"".join(map(self._headed, frames) if self._form.kind == "Table" else frames))
+        if (self._missed or self._pending) and not self._scheduled and not self.ended:
+            self._scheduled = True
+            self._loop.call_soon(self._flush)
 
     def _periodic(self) -> None:
         self._bookmark()
         self._timers.append(self._loop.call_later(BOOKMARK_PERIOD, self._periodic))
 
     def _bookmark(self, initial_end: bool = False) -> None:
+        if self._missed:
+            return  # it would say that they have been sent
         info = self.resource.info
         meta: dict[str, Any] = {"resourceVersion": str(self._store.revision)}
         if initial_end:
@@ -277,13 +330,13 @@ class Watch:
         elif self._form.kind == "Table":
             include = "Metadata" if initial_end else self._include  # asTable of apiserver: the annotation is always sent
             obj = table(self.resource, self._form, [obj], {"resourceVersion": meta["resourceVersion"]}, include, self._wall())
-        self._pending.append(chunk(self._event("BOOKMARK", obj)))
+        self._queue(chunk(self._event("BOOKMARK", obj)))
         if not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._flush)
 
     def _error(self, error: StatusError) -> None:
-        self._pending.append(chunk(self._event("ERROR", error.status())))
+        self._queue(chunk(self._event("ERROR", error.status())))
         self.stop()
 
 

@@ -59,7 +59,7 @@ def token_of(address: str) -> Path | None:
 def forget(file: Path) -> None:
     """The Ray that had the token in ``file`` has ended."""
     for link in file.parent.parent.iterdir():
-        if link.is_symlink() and os.readlink(link) == file.parent.name:
+        if link.is_symlink() and _process_of(link) == file.parent.name:
             link.unlink(missing_ok=True)
     shutil.rmtree(file.parent, ignore_errors=True)
 
@@ -115,10 +115,18 @@ def _lives(name: str) -> bool:
 def _sweep(root: Path) -> None:
     """Remove what killed processes have left, and nothing else: the directory is also the home of a fleet called ``ray``."""
     for entry in root.iterdir():
-        name = os.readlink(entry) if entry.is_symlink() else entry.name
+        name = _process_of(entry)
         if not _PROCESS.fullmatch(name) or _lives(name):
             continue
         if entry.is_symlink():
             entry.unlink(missing_ok=True)
         else:
             shutil.rmtree(entry, ignore_errors=True)
+
+
+def _process_of(entry: Path) -> str:
+    """The process that a link leads to, or whose directory it is; empty for one that another process has just removed."""
+    try:
+        return os.readlink(entry) if entry.is_symlink() else entry.name
+    except FileNotFoundError:
+        return ""

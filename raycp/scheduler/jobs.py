@@ -4,7 +4,6 @@ Of an object only the fields that matter are decoded: a hub may have ten thousan
 """
 
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any, Literal
 
 import msgspec
@@ -12,6 +11,7 @@ from pydantic import ValidationError
 
 from raycp.base.objects import Obj
 from raycp.base.text import message_of
+from raycp.base.text_cache import cached_by_text
 from raycp.controllers.batchjob.indexes import IndexSet
 from raycp.controllers.batchjob.placementtypes import Placement, Topology, rules_of
 from raycp.controllers.batchjob.types import JOB_CONTROLLER, MANAGED_BY
@@ -115,7 +115,7 @@ class _Job(msgspec.Struct):
 _decoder = msgspec.json.Decoder(_Job)
 
 
-@lru_cache(4096)
+@cached_by_text(4096, 8 << 10)
 def _placement(text: bytes, topology: Topology) -> tuple[Placement, Rules]:
     """Many jobs have the same one, and what is known of equal ``Rules`` is known by their identity."""
     found = Placement.model_validate_json(text)

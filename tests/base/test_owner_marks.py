@@ -4,6 +4,7 @@ import msgspec
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from raycp.base import owner_marks
 from raycp.base.owner_marks import ClaimProof, MarkKeys, OwnerClaim, next_keys
 
 PARTS = st.text(max_size=12)
@@ -98,3 +99,25 @@ def test_a_mark_of_an_old_key_stays_valid_until_the_key_is_removed() -> None:
 def test_the_text_of_keys_shows_none(secret: bytes) -> None:
     keys = MarkKeys({"key-1": secret}, "key-1", CREATED)
     assert repr(keys) == str(keys) == "MarkKeys(key-1; key-1 signs)"
+
+
+def test_a_server_whose_clock_is_of_no_year_proves_nothing_and_breaks_nothing() -> None:
+    keys = MarkKeys({"key-1": bytes(32)}, "key-1", "2026-03-01T10:00:00Z")
+    claim = OwnerClaim("u", "east", "Pod.", "default", "p-0-0")
+    for ahead in (3e11, -3e11, 1e18, -1e18):
+        assert keys.proof(claim, "", "2026-03-01T11:00:00Z", ahead) is ClaimProof.NONE
+        assert keys.proof(claim, keys.sign(claim), "2026-03-01T11:00:00Z", ahead) is ClaimProof.MARKED
+
+
+def test_marks_of_any_length_and_names_that_no_object_has_are_not_remembered() -> None:
+    """A tenant writes an annotation of 256 KiB again and again; an API server has names of megabytes."""
+    keys = MarkKeys({"key-1": bytes(32)}, "key-1")
+    before = owner_marks._fits.cache_info().misses
+    for number in range(20):
+        claim = OwnerClaim("u", "east", "Pod.", "default", f"p-{number}")
+        assert keys.proof(claim, f"key-1/{'A' * 100_000}{number}", CREATED) is ClaimProof.NONE
+        long = OwnerClaim("u" * 100_000, "east", "Pod.", "default", f"p-{number}")
+        assert keys.proof(long, keys.sign(long), CREATED) is ClaimProof.NONE
+    assert owner_marks._fits.cache_info().misses == before
+    longest = OwnerClaim("u" * 63, "c" * 63, "K" * 63 + "." + "g" * 253, "n" * 63, "x" * 253)
+    assert keys.proof(longest, keys.sign(longest), CREATED) is ClaimProof.MARKED

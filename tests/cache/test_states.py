@@ -1,10 +1,13 @@
 """The transitions between the states of a reflector."""
 
+import logging
+
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from raycp.base.objects import Meta
 from raycp.cache.states import (
     EXPIRY_SECONDS,
     Listing,
@@ -21,7 +24,8 @@ from raycp.cache.states import (
     verified,
     without_stream,
 )
-from raycp.kube import ApiError, CircuitOpen, Fenced, NoSuchKind, Unreachable
+from raycp.cache.unreadable import UnreadableObjects
+from raycp.kube import ApiError, CircuitOpen, Fenced, NoSuchKind, Unreachable, UnreadableObject
 
 SERVER = ServerFacts()
 LISTS_ONLY = ServerFacts(streams=False)
@@ -144,3 +148,15 @@ def test_a_void_cache_and_a_pending_watermark_outlive_all_errors_but_a_restore(
             assert isinstance(state, Streaming | Listing)
             assert state.void >= before.void
             assert state.watermark == (None if isinstance(error, Restored) else before.watermark)
+
+
+def test_objects_that_can_not_be_read_fill_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever writes to a server, or is it, decides how many there are, and how often each of them changes."""
+    left_out = UnreadableObjects("east v1/Pod")
+    with caplog.at_level(logging.WARNING):
+        for number in range(5_000):
+            left_out.add(UnreadableObject(Meta(f"p-{number % 2_500}", "default", "", ""), f"reason {number}"))
+    assert 100 <= len(caplog.records) < 120
+    assert "p-0" in caplog.records[0].getMessage()
+    assert "the 4096th such finding" in caplog.records[-1].getMessage()
+    assert left_out.count >= 2_500

@@ -21,7 +21,7 @@ from raycp.controllers.batchjob.dead_jobs import ClusterDead, DeadJob, HeldSweep
 from raycp.controllers.batchjob.pods import TRACKING
 from raycp.controllers.batchjob.sweeper import CONFIRMED, NAME, RECORD, read_record
 from raycp.controllers.batchjob.types import FINALIZER, ORPHANED, crd
-from raycp.sdk.owner import OWNER, OWNER_UID
+from raycp.sdk.owner import OWNER, OWNER_KIND, OWNER_UID, mark
 
 CRDS = "customresourcedefinitions.apiextensions.k8s.io"
 TRUSTED = SweepRecord("hub-uid", 1000.0)
@@ -158,6 +158,26 @@ async def test_pods_of_a_job_whose_finalizer_was_taken_off_are_swept_and_no_othe
     names = {name for _, name in await pods(fleet)}
     assert names == {"alive-0-0", "pi-7-0", *(f"other-{index}" for index in range(8))}, "the forged one has no mark"
     assert [event for event in fleet.events if event["reason"] == "Swept" and "default/pi" in event["note"]]
+
+
+async def test_a_pod_that_only_lies_about_its_owner_takes_no_other_namespaces_pods_along(fleet: LiveFleet) -> None:
+    """The mark covers the owner's uid, not what the annotations say of the owner: who may write to one child of another
+    controller's object in a namespace of their own makes that object look like a dead job."""
+    assert fleet.marks is not None
+    assert (await sweep(fleet)).hub
+    await others(fleet, 30)
+    for namespace in ("mine", "theirs"):
+        await fleet.send("create", "east", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "child", "namespace": namespace}}
+        owner = {"apiVersion": "team.example/v1", "kind": "Site", "metadata": {"name": "site", "uid": "site-uid"}}
+        pod["spec"] = {"containers": [{"name": "main", "image": "busybox"}]}
+        made = await fleet.send("create", "east", mark(pod, owner, "hub", "east", fleet.marks))
+        if namespace == "mine":
+            lie = {OWNER: "hub/mine/site", OWNER_KIND: "batch.raycp.io/v1alpha1/BatchJob"}
+            await fleet.send("patch", "east", made, {"metadata": {"annotations": lie}})
+    await sweep(fleet)
+    await sweep(fleet)
+    assert [pod["metadata"]["name"] for pod in await fleet.objects("east", "v1/Pod", "theirs")] == ["child"]
 
 
 async def test_more_than_a_fifth_is_shown_and_swept_only_when_confirmed(fleet: LiveFleet) -> None:

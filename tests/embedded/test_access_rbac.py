@@ -1,5 +1,6 @@
 """RBAC as kube-apiserver enforces it: nobody grants or binds more than is allowed."""
 
+import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
@@ -144,6 +145,31 @@ async def test_a_list_of_one_name_needs_no_right_to_the_others(api: Rbac) -> Non
         ("", 403),
     ):
         assert (await api.ask("GET", CLUSTER_ROLES + query, token=eve))[0] == status, query
+
+
+async def test_who_may_watch_one_object_watches_no_other(api: Rbac) -> None:
+    """The name on the path was authorized, and the selector of the query was used."""
+    for name in ("mine", "other"):
+        await api.admin("POST", CMS, config_map(name))
+    eve = await api.user("eve", rule("watch", "configmaps", names="mine"), namespace="default")
+    paths = (f"{CMS}/mine?watch=1", f"{CMS.replace('/v1/', '/v1/watch/')}/mine?")
+    others = ("metadata.name%3Dother", "metadata.name%21%3Dmine", "metadata.namespace%3Ddefault")
+    for path in paths:
+        for selector in others:
+            status, told = await api.ask("GET", f"{path}&timeoutSeconds=1&fieldSelector={selector}", token=eve)
+            assert (status, told["message"]) == (400, "fieldSelector metadata.name doesn't match requested name")
+    harmless = ("", f"&fieldSelector={others[0]}", "metadata.name%3Dmine")
+    asked = [f"{path}&timeoutSeconds=1&fieldSelector={selector}" for path in paths for selector in harmless]
+    for status, told in await asyncio.gather(*(api.ask("GET", path, token=eve) for path in asked)):
+        assert status == 200
+        found = [told["object"]] if isinstance(told, dict) else list(map(as_object, told.splitlines()))
+        assert {each["metadata"]["name"] for each in found} == {"mine"}
+    assert (await api.ask("GET", f"{CMS}?watch=1&fieldSelector={others[0]}", token=eve))[0] == 403
+
+
+def as_object(line: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(line)["object"]
+    return found
 
 
 async def test_escalate_is_a_verb_of_its_own(api: Rbac) -> None:

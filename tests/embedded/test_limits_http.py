@@ -2,16 +2,19 @@
 
 import asyncio
 import contextlib
+import gc
 import json
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import uvloop
 from inprocess import until
 from test_limits_objects import crd, nested
 from test_server_http import CMS, Api, bare_cluster, config_map, raw
 
-from raycp.embedded import httpio, intake
+from raycp.embedded import httpio, intake, watch
 from raycp.embedded.pipeline import MAX_OBJECT
 from raycp.embedded.strategy.depth import MAX_DEPTH
 
@@ -139,6 +142,94 @@ async def test_who_does_not_read_is_not_read(api: Api) -> None:
     (connection,) = [one for one in api.cluster.server.connections if one.paused]
     assert connection.transport.get_write_buffer_size() < 64 << 20
     writer.transport.abort()
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+def test_requests_that_come_at_once_are_answered_as_the_client_reads(run: Any) -> None:
+    """One read of the socket brings hundreds of requests, and each answer may have a megabyte."""
+
+    async def all_of_it() -> None:
+        async with bare_cluster() as api:
+            large = {**config_map("large"), "data": {"x": "y" * 900_000}}
+            assert (await api.ask("POST", CMS, large))[0] == 201
+            host, port = api.server.removeprefix("https://").split(":")
+            reader, writer = await asyncio.open_connection(host, int(port), ssl=api.tls, limit=1024)
+            get = b"GET %b/large HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %b\r\n\r\n" % (CMS.encode(), api.token.encode())
+            writer.write(get * 100 + b"GET /version HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            await until(lambda: any(one.paused for one in api.cluster.server.connections))
+            assert (await api.ask("GET", "/version"))[0] == 200
+            assert sum(one.transport.get_write_buffer_size() for one in api.cluster.server.connections) < 8 << 20
+            async with asyncio.timeout(30):
+                answered = await reader.read()
+            assert answered.count(b'"name":"large"') == 100
+            assert answered.count(b"gitVersion") == 1, "all are answered, in their order"
+            writer.close()
+
+    run(all_of_it())
+
+
+async def test_a_query_of_a_stranger_is_forgotten(api: Api) -> None:
+    """What is remembered of requests took 25 MB for each of a megabyte, whoever sent it."""
+    query = "&".join(f"{number:x}=1" for number in range(20_000))
+    kept = [len(gc.get_objects())]
+    for number in range(4):
+        assert (await api.ask("GET", f"/version?timeout=1s&z={number}&{query}", token=""))[0] == 200
+        gc.collect()
+        kept.append(len(gc.get_objects()))
+    assert kept[-1] - kept[1] < 20_000
+
+
+async def unread_watch(api: Api, since: str, bookmarks: bool = False) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A watch whose client does not read for now."""
+    host, port = api.server.removeprefix("https://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port), ssl=api.tls, limit=1024)
+    path = f"{CMS}?watch=1&resourceVersion={since}&timeoutSeconds=60" + ("&allowWatchBookmarks=1" if bookmarks else "")
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {api.token}\r\n\r\n".encode())
+    await until(lambda: api.cluster.server.verbs.watches)
+    return reader, writer
+
+
+async def changed(api: Api, times: int) -> list[str]:
+    """Change a map of 100 KB; its versions."""
+    large = {**config_map("large"), "data": {"x": "y" * 100_000}}
+    versions = []
+    for number in range(times):
+        method, path = ("PUT", f"{CMS}/large") if number or (await api.ask("GET", f"{CMS}/large"))[0] == 200 else ("POST", CMS)
+        status, told = await api.ask(method, path, {**large, "metadata": {"name": "large", "labels": {"n": str(number)}}})
+        assert status in (200, 201)
+        versions.append(told["metadata"]["resourceVersion"])
+    return versions
+
+
+async def test_a_watch_that_nobody_reads_keeps_so_many_bytes_and_no_more(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It kept 10 000 events, of up to a megabyte and a half."""
+    monkeypatch.setattr(watch, "MAX_BACKLOG_BYTES", 1_000_000)
+    (first,) = await changed(api, 1)
+    _, writer = await unread_watch(api, first)
+    await changed(api, 100)
+    assert not api.cluster.server.verbs.watches, "it was ended: its client begins anew"
+    writer.transport.abort()
+
+
+async def test_missed_changes_are_sent_as_the_client_reads_and_before_later_ones(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each watch from an old version held all that came after it a second time."""
+    monkeypatch.setattr(watch, "PIECE", 150_000)
+    monkeypatch.setattr(watch, "BOOKMARK_PERIOD", 0.05)
+    first, *versions = await changed(api, 60)
+    reader, writer = await unread_watch(api, first, bookmarks=True)
+    await until(lambda: any(one.paused for one in api.cluster.server.connections))
+    versions += await changed(api, 5)
+    (connection,) = [one for one in api.cluster.server.connections if one.paused]
+    assert connection.transport.get_write_buffer_size() < 2_000_000
+    told = b""
+    async with asyncio.timeout(20):
+        while told.count(b'"MODIFIED"') < len(versions) or b"BOOKMARK" not in told.rpartition(b'"MODIFIED"')[2]:
+            told += await reader.read(65_536)
+    found = re.findall(rb'"type":"([A-Z]+)".*?"resourceVersion":"(\d+)"', told)
+    assert [version.decode() for kind, version in found if kind == b"MODIFIED"] == versions
+    seen = [int(version) for _, version in found]
+    assert seen == sorted(seen), "no bookmark says that what is still to come was sent"
+    writer.close()
 
 
 # ---- objects

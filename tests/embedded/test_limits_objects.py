@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from raycp.embedded.errors import StatusError
+from raycp.embedded.jsonpath import Visits, json_path
 from raycp.embedded.patches import JSON_PATCH, apply_patch, json_patch, parse_apply
 from raycp.embedded.strategy import schema_checks
 from raycp.embedded.strategy.budget import validation_budget
@@ -14,7 +15,7 @@ from raycp.embedded.strategy.decode import parse_json, parse_yaml
 from raycp.embedded.strategy.depth import MAX_DEPTH
 from raycp.embedded.strategy.expressions import PATTERN_LIMIT, RULE_LIMIT
 from raycp.embedded.strategy.kinds.cluster import crds
-from raycp.embedded.strategy.patterns import Pattern, PatternRefused
+from raycp.embedded.strategy.patterns import MatchTooCostly, Pattern, PatternRefused
 from raycp.embedded.strategy.scalars import Malformed, canonical_quantity, parse_duration, parse_quantity
 from raycp.embedded.strategy.schema_nodes import NO_OLD
 from raycp.embedded.strategy.schema_rules import RuleSet
@@ -172,6 +173,13 @@ def test_a_match_may_cost_so_much_and_no_more() -> None:
     assert any("too large to be compared" in text for text in told)
 
 
+def test_each_of_many_matches_is_paid_for() -> None:
+    with validation_budget():
+        assert len(Pattern("x").each("x" * 1_000)) == 1_000
+        with pytest.raises(MatchTooCostly):
+            Pattern("").each("x" * 1_000_000)
+
+
 def crd(schema: dict[str, Any]) -> dict[str, Any]:
     names = {"plural": "things", "singular": "thing", "kind": "Thing", "listKind": "ThingList"}
     version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
@@ -277,3 +285,19 @@ def test_scalars_are_refused_in_linear_time(parse: Any) -> None:
     """Each took hours: the digits were split in all ways."""
     with pytest.raises(Malformed):
         parse("1" * 1_000_000 + "x")
+
+
+def test_a_path_of_a_printer_column_leads_to_so_many_values_and_no_more() -> None:
+    """``..a..a..a`` has a value for each way through nested maps: the author of a CRD stopped the server."""
+    deep: Any = 1
+    for _ in range(MAX_DEPTH - 2):
+        deep = {"a": deep}
+    wide = {"spec": {"items": [{"name": f"n{number}", "on": number % 2 == 0} for number in range(200)]}}
+    for path in ("..a..a..a..a..a..a", "..a..*..a", ".a" + "..a" * 50, "[?(@..a..a..a == 1)]..a..a..a"):
+        assert json_path(deep, path) == []
+    assert len(json_path(deep, "..a")) == MAX_DEPTH - 2
+    assert len(json_path(wide, ".spec.items[*].name")) == len(json_path(wide, "..name")) == 200
+    assert json_path(wide, ".spec.items[?(@.name=='n7')].on") == [False]
+    shared = Visits(1_000)
+    assert len(json_path(wide, ".spec.items[*].name", shared)) == 200
+    assert json_path(wide, ".spec.items[*].name", shared) == [], "the columns of a row share what is left"

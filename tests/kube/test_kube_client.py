@@ -2,10 +2,12 @@
 
 import asyncio
 import json
+import math
 import time
 
 import msgspec
 import pytest
+from aiohttp import web
 from scripted_api import ScriptedApi, answer, cut_in_line, direct, hang, once_for, reset
 
 from raycp.base.clock import SystemClock, VirtualClock
@@ -238,6 +240,20 @@ async def test_the_skew_is_measured_again_when_a_watch_opens(server: ScriptedApi
     async with client.stream("/api/v1/configmaps", {"watch": True}):
         assert client.skew == known, "less than the header's resolution is no news for those who are told of it"
     await client.close()
+
+
+@pytest.mark.parametrize(
+    "date",
+    ["Fri, 31 Dec 9999 23:59:59 -2359", "Fri, 31 Dec 99999999999 23:59:59 GMT", "Mon, 01 Jan 0001 00:00:00 -0000"],
+)
+async def test_a_date_that_no_clock_shows_is_no_error_of_a_request(server: ScriptedApi, client: ClusterClient, date: str) -> None:
+    async def dated(request: web.Request) -> web.StreamResponse:
+        return web.json_response({}, headers={"Date": date})
+
+    server.faults.append(once_for(lambda r: "watch" in r.query, dated))
+    async with client.stream("/api/v1/configmaps", {"watch": True}):
+        assert math.isfinite(client.skew)
+    assert (await client.version()).gitVersion
 
 
 async def test_a_burst_of_requests_shares_connections(client: ClusterClient) -> None:

@@ -8,7 +8,9 @@ import os
 import random
 import resource
 import socket
+import tempfile
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -352,6 +354,15 @@ async def test_between_nodes_a_channel_is_encrypted() -> None:
     assert len(seen) > 1000
     assert ME.encode() not in seen
     wire.close()
+    port.abort()
+
+
+async def test_the_key_of_the_certificate_lies_in_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a killed process would leave behind, and a backup would take along."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    served = Served()
+    port = await listening(served.accept, host=ELSEWHERE, certificate=CERTIFICATE)
+    await works(port.port, served, ELSEWHERE, of_certificate(ME))
     port.abort()
 
 

@@ -57,6 +57,19 @@ def test_what_a_killed_process_left_is_not_used_and_is_swept(tmp_path: Path) -> 
     assert sorted((tmp_path / "ray").iterdir()) == sorted([mine.parent, recorder])
 
 
+def test_two_that_start_at_once_do_not_hinder_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both sweep what killed ones have left: what one of them has seen, the other has removed."""
+    ray_token.new_token()
+    (tmp_path / "ray" / "127.0.0.1:6379").symlink_to("1-1")
+
+    def swept_by_the_other(link: Path) -> str:
+        Path(link).unlink()
+        raise FileNotFoundError(link)
+
+    monkeypatch.setattr(os, "readlink", swept_by_the_other)
+    assert len(ray_token.new_token().read_text()) == 64
+
+
 def test_the_environment_is_as_before_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_AUTH_TOKEN", "the user's own")
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)

@@ -16,7 +16,7 @@ from raycp.controllers.batchjob.types import GROUP, KIND, VERSION
 from raycp.kube.errors import ApiError, KubeError
 from raycp.sdk.context import Context
 from raycp.sdk.controller import controller
-from raycp.sdk.owner import OWNER, owner_key
+from raycp.sdk.owner import OWNER, OWNER_KIND, owner_key
 from raycp.sdk.results import Result, Retry
 
 NAME = f"batchjobs.{GROUP}"
@@ -99,9 +99,7 @@ async def _dead_in(ctx: Context, cluster: str, living: set[str]) -> ClusterDead:
     dead: list[DeadJob] = []
     for row in await ctx.owners(_POD, cluster=cluster):
         owner = owner_key({OWNER: row.owner})
-        if row.uid in living or owner is None or owner.cluster != ctx.cluster.name or row.kind.rpartition("/")[2] != KIND:
-            continue
-        if not row.kind.startswith(f"{GROUP}/"):
+        if row.uid in living or owner is None or owner.cluster != ctx.cluster.name or not _is_job(row.kind):
             continue
         job = await ctx.live.get(_JOB, owner.name, owner.namespace)
         if job is None or job["metadata"].get("uid") != row.uid:
@@ -116,7 +114,7 @@ async def _sweep(ctx: Context, job: DeadJob, most: int) -> int:
         meta = pod["metadata"]
         if removed >= most:
             break
-        if MARK not in (meta.get("annotations") or {}) or (meta.get("deletionTimestamp") and TRACKING not in _finalizers(meta)):
+        if not _made_for(job, meta) or (meta.get("deletionTimestamp") and TRACKING not in _finalizers(meta)):
             continue
         try:
             if TRACKING in _finalizers(meta):
@@ -144,6 +142,20 @@ async def _remember(ctx: Context, obj: dict[str, Any], before: SweepRecord, reco
     if record.held and record.held != before.held:
         names = ", ".join(f"{held.pods} Pods in cluster {held.cluster} ({held.why})" for held in record.held)
         ctx.event("SweepHeld", f"Pods of dead jobs are kept until `raycp sweep --confirm`: {names}", type="Warning")
+
+
+def _is_job(kind: str) -> bool:
+    return kind.startswith(f"{GROUP}/") and kind.rpartition("/")[2] == KIND
+
+
+def _made_for(job: DeadJob, meta: dict[str, Any]) -> bool:
+    """Whether a Pod with the mark of ``job.uid`` says itself that it is that job's, in the job's own namespace. The mark does not
+    cover what it says: who may write to one child of another controller's object could make that object look like a dead job, and
+    its children in all namespaces would go."""
+    annotations = meta.get("annotations") or {}
+    owner = owner_key(annotations)
+    named = owner is not None and f"{owner.namespace}/{owner.name}" == job.job and owner.namespace == meta.get("namespace")
+    return MARK in annotations and named and _is_job(annotations.get(OWNER_KIND, ""))
 
 
 def _finalizers(meta: dict[str, Any]) -> list[str]:

@@ -7,10 +7,11 @@ node with entries is one if it has ``"."``. The empty set is a root without entr
 import json
 import re
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import Any
 
 import msgspec
+
+from raycp.base.text_cache import cached_by_text
 
 Fields = dict[str, Any]
 MEMBER: Fields = {}
@@ -108,7 +109,7 @@ def ordered(fields: Fields) -> Fields:
     return _from_sorted(_sorted(fields))  # sorting here would take longer
 
 
-@lru_cache(maxsize=256)
+@cached_by_text(256, 64 << 10)
 def _from_sorted(raw: bytes) -> Fields:
     """Objects that one controller makes have the same fields."""
     made: Fields = _decode(raw)

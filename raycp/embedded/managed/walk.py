@@ -6,11 +6,11 @@
 """
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any
 
 import msgspec
 
+from raycp.base.text_cache import cached_by_text
 from raycp.embedded.managed.fieldset import MEMBER, Fields
 from raycp.embedded.strategy import shapes
 from raycp.embedded.strategy.convert import zero
@@ -30,12 +30,12 @@ def deduced(shape: Shape, value: Any) -> Shape:
     return shape
 
 
-@lru_cache(maxsize=8192)
+@cached_by_text(8192)
 def _key_element(names: tuple[str, ...], values: tuple[Any, ...]) -> str:
     return "k:" + _encode(dict(zip(names, values, strict=True))).decode()
 
 
-@lru_cache(maxsize=8192)
+@cached_by_text(8192)
 def _value_element(kind: str, value: Any) -> str:
     return "v:" + _encode(value).decode()
 

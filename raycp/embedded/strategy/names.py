@@ -1,7 +1,8 @@
 """Validation of names, labels and keys, with the messages of ``k8s.io/apimachinery/pkg/util/validation``."""
 
 import re
-from functools import lru_cache
+
+from raycp.base.text_cache import cached_by_text
 
 _LABEL = re.compile(r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?")
 _LABEL_1035 = re.compile(r"[a-z](?:[-a-z0-9]*[a-z0-9])?")
@@ -45,18 +46,18 @@ def too_long(limit: int) -> str:
     return f"must be no more than {limit} characters"
 
 
-@lru_cache(maxsize=4096)
+@cached_by_text(4096)
 def dns_label(value: str) -> tuple[str, ...]:
     """RFC 1123 label. Returns the errors of a value, as do all functions below."""
     return ((too_long(63),) if len(value) > 63 else ()) + (() if _LABEL.fullmatch(value) else (_LABEL_TEXT,))
 
 
-@lru_cache(maxsize=4096)
+@cached_by_text(4096)
 def dns_1035_label(value: str) -> tuple[str, ...]:
     return ((too_long(63),) if len(value) > 63 else ()) + (() if _LABEL_1035.fullmatch(value) else (_LABEL_1035_TEXT,))
 
 
-@lru_cache(maxsize=4096)
+@cached_by_text(4096)
 def dns_subdomain(value: str) -> tuple[str, ...]:
     return ((too_long(253),) if len(value) > 253 else ()) + (() if _SUBDOMAIN.fullmatch(value) else (_SUBDOMAIN_TEXT,))
 
@@ -68,7 +69,7 @@ def path_segment(value: str) -> tuple[str, ...]:
     return tuple(f"may not contain '{c}'" for c in "/%" if c in value)
 
 
-@lru_cache(maxsize=4096)
+@cached_by_text(4096)
 def qualified_name(value: str) -> tuple[str, ...]:
     """``[prefix/]name`` of labels, annotations, finalizers, resources."""
     prefix, slash, name = value.rpartition("/")
@@ -91,7 +92,7 @@ def qualified_name(value: str) -> tuple[str, ...]:
     return tuple(errors)
 
 
-@lru_cache(maxsize=4096)
+@cached_by_text(4096)
 def label_value(value: str) -> tuple[str, ...]:
     return ((too_long(63),) if len(value) > 63 else ()) + (() if _LABEL_VALUE.fullmatch(value) else (_LABEL_VALUE_TEXT,))
 

@@ -11,6 +11,8 @@ from raycp.embedded.strategy.budget import budget
 _OPTIONS = re2.Options()
 _OPTIONS.log_errors = False
 _OPTIONS.max_mem = 1 << 20
+_MATCH = 2_000
+"""steps that each match of many costs"""
 
 
 class PatternRefused(Exception):
@@ -43,8 +45,15 @@ class Pattern:
         return str(found.group().decode(errors="replace")) if found is not None else ""
 
     def each(self, text: str) -> list[str]:
-        """All matches that do not overlap. Raises ``MatchTooCostly``."""
-        return [found.group().decode(errors="replace") for found in self._compiled.finditer(self._paid(text))]
+        """All matches that do not overlap; each is paid for as well. Raises ``MatchTooCostly``."""
+        found: list[str] = []
+        left = budget()
+        for match in self._compiled.finditer(self._paid(text)):
+            left.steps -= _MATCH
+            if left.steps < 0:
+                raise MatchTooCostly
+            found.append(match.group().decode(errors="replace"))
+        return found
 
     def _search(self, text: str) -> Any:
         return self._compiled.search(self._paid(text))

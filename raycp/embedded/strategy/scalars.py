@@ -6,8 +6,9 @@ import math
 import re
 from datetime import UTC, datetime
 from fractions import Fraction
-from functools import lru_cache
 from typing import NamedTuple
+
+from raycp.base.text_cache import cached_by_text
 
 _QUANTITY = re.compile(r"([+-]?)(\d+(?:\.\d*)?|\.\d+)(n|u|m|k|Ki|Mi|Gi|Ti|Pi|Ei|[MGTPE]|[eE][+-]?\d+)?")
 _DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
@@ -30,7 +31,7 @@ class Quantity(NamedTuple):
         return _written(self.value, self.form)
 
 
-@lru_cache(maxsize=4096)
+@cached_by_text(4096)
 def parse_quantity(text: str) -> Quantity:
     """A quantity, rounded up to a nano as apimachinery does. Raises ``Malformed``."""
     return Quantity(*_parse_quantity(text))
@@ -41,13 +42,13 @@ def quantity_value(text: str) -> Fraction:
     return parse_quantity(text).value
 
 
-@lru_cache(maxsize=4096)
+@cached_by_text(4096)
 def milli(quantity: str | int | float) -> int:
     """A quantity in thousandths, rounded up, for adding and comparing. Raises ``Malformed``."""
     return quantity * 1000 if isinstance(quantity, int) else math.ceil(quantity_value(str(quantity)) * 1000)
 
 
-@lru_cache(maxsize=4096)
+@cached_by_text(4096)
 def canonical_quantity(text: str) -> str:
     """``0.5`` -> ``500m``, ``1024Mi`` -> ``1Gi`` (``resource.Quantity``'s canonical form). Raises ``Malformed``."""
     return str(parse_quantity(text))
@@ -126,7 +127,7 @@ def _scaled(digits: str, exponent: int) -> Fraction:
 _TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:[.,](\d+))?(Z|[+-]\d\d:\d\d)")
 
 
-@lru_cache(maxsize=1024)
+@cached_by_text(1024)
 def canonical_time(text: str, micro: bool = False) -> str:
     """RFC 3339 in UTC, to the second, or to the microsecond. Raises ``Malformed``."""
     found = _TIME.fullmatch(text)
@@ -134,7 +135,7 @@ def canonical_time(text: str, micro: bool = False) -> str:
         raise Malformed(f'parsing time "{text}" as "2006-01-02T15:04:05Z07:00": cannot parse "{text}"')
     try:
         moment = datetime.fromisoformat(text[:19] + ("+00:00" if found[8] == "Z" else found[8])).astimezone(UTC)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise Malformed(f'parsing time "{text}": {error}') from error
     if micro:
         return f"{moment:%Y-%m-%dT%H:%M:%S}.{(found[7] or '').ljust(6, '0')[:6]}Z"

@@ -5,7 +5,6 @@ may be cyclic (JSONSchemaProps). Extensions (list types, merge keys) sit on the 
 """
 
 import threading
-from functools import cache
 from typing import Any
 
 from raycp.embedded.strategy.omission import presence
@@ -89,7 +88,6 @@ _SPECIAL = {
 _PROPS = _EXT + "JSONSchemaProps"
 
 
-@cache
 def builtin_shape(group: str, version: str, kind: str) -> Shape | None:
     """The shape of a built-in kind; None for a kind without a schema."""
     name = definition_name(group, version, kind)

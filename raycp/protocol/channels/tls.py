@@ -1,8 +1,8 @@
 """TLS of connections between nodes, both ends with the fleet's certificate."""
 
 import ssl
-import tempfile
 
+from raycp.base.memory_files import memory_file
 from raycp.protocol.certificate import ChannelCertificate
 
 
@@ -24,8 +24,6 @@ def _loaded(context: ssl.SSLContext, certificate: ChannelCertificate) -> ssl.SSL
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.verify_mode = ssl.CERT_REQUIRED
     context.load_verify_locations(cadata=certificate.authority)
-    with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:  # ssl loads chains from files only; mode is 0600
-        file.write(certificate.certificate + certificate.key)
-        file.flush()
-        context.load_cert_chain(file.name)
+    with memory_file(certificate.certificate) as chain, memory_file(certificate.key) as key:  # ssl loads them by file name only
+        context.load_cert_chain(chain, key)
     return context
