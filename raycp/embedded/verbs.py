@@ -168,6 +168,8 @@ class Verbs:
     def _watch(self, call: ResourceRequest) -> Answer:
         options = list_options(call.request.query)
         form = self._form(call, tables=not (options.initial_events and options.bookmarks))
+        if form.yaml:
+            raise not_acceptable(forms.STREAMED)  # it has no frames: apiserver has no stream serializer for it
         include = first(parse_query(call.request.query), "includeObject")
         return WatchStream(self, call, form, include)
 
