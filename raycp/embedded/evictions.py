@@ -1,20 +1,23 @@
 """Evictions: deletions of Pods that PodDisruptionBudgets may refuse (``pkg/registry/core/pod/storage/eviction.go``)."""
 
+from collections.abc import Coroutine
 from typing import Any
 
 import msgspec
 
-from raycp.embedded.errors import StatusError, bad_request, forbidden, too_many_requests
+from raycp.embedded.errors import StatusError, bad_request, forbidden, not_found, too_many_requests
 from raycp.embedded.httpio import Answer, HttpResponse
-from raycp.embedded.options import delete_options, write_options
+from raycp.embedded.options import DeleteOptions, delete_options, write_options
+from raycp.embedded.policies.constraints import AdmissionRequest
 from raycp.embedded.registry import ServedResource
 from raycp.embedded.selectors import parse_label_dict
 from raycp.embedded.store import StoredObject
 from raycp.embedded.strategy import body_decoder
-from raycp.embedded.verbs import ResourceRequest, Verbs
+from raycp.embedded.verbs import ResourceRequest, Verbs, warning_headers
 
 Object = dict[str, Any]
 SUCCESS = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}
+_EVICTION = {"group": "policy", "version": "v1", "kind": "Eviction"}
 _REFUSED = "Cannot evict pod as it would violate the pod's disruption budget."
 _MAX_DISRUPTED = 2_000
 """Pods of a budget that are being disrupted (``MaxDisruptedPodSize``)"""
@@ -30,17 +33,37 @@ class Evictions:
         assert found is not None
         self._budgets = found
 
-    def create(self, call: ResourceRequest, record: StoredObject) -> Answer:
+    def create(self, call: ResourceRequest, record: StoredObject) -> Answer | Coroutine[Any, Any, Answer]:
         """POST of an Eviction. Raises ``StatusError``, 429 if a budget allows no disruption."""
         request = call.request
         asked = write_options(request.query, request.header(b"user-agent"), "CreateOptions", False)
         eviction, _ = body_decoder("policy", "v1", "Eviction").decode(request.body, call.media_type(), asked.validation)
         meta = eviction.setdefault("metadata", {})
         self._pipeline.match_namespace(call.resource, call.ns, meta)
-        if (meta.get("name") or call.name) != call.name:
+        if meta.setdefault("name", call.name) != call.name:
             raise bad_request("name in URL does not match name in Eviction object")
         options = delete_options({}, b"", eviction.get("deleteOptions") or {})
         options.dry_run = options.dry_run or asked.dry_run
+        # admission is of the eviction; the deletion that follows is under none (``rest.ValidateAllObjectFunc``)
+        wish = AdmissionRequest(call.resource, "CREATE", "eviction", eviction, None, call.user, options.dry_run, _EVICTION)
+        webhooks = self._verbs.webhooks
+        if webhooks.any and webhooks.wanted(wish):
+            return self._by_webhooks(call, wish, options)
+        return self._evict(call, record, wish, options, [])
+
+    async def _by_webhooks(self, call: ResourceRequest, wish: AdmissionRequest, options: DeleteOptions) -> Answer:
+        warnings: list[str] = []
+        await self._verbs.webhooks.ask(wish, warnings)
+        record = call.resource.table.get(call.ns, call.name)
+        if record is None:
+            raise not_found(call.resource.info, call.name)
+        return self._evict(call, record, wish, options, warnings)
+
+    def _evict(
+        self, call: ResourceRequest, record: StoredObject, wish: AdmissionRequest, options: DeleteOptions, warnings: list[str]
+    ) -> Answer:
+        if self._verbs.policies.any:
+            self._verbs.policies.admit(wish, warnings)
         pod = record.decode()
         disrupted = None
         if (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed", "Pending") and (
@@ -49,7 +72,6 @@ class Evictions:
             disrupted = self._disrupted(call.ns, record, pod)
         # what may refuse comes before all writes: a refused eviction costs no budget and marks no Pod
         self._verbs.deletion.check_preconditions(call.resource, record, options)
-        self._verbs.may_delete(call.resource, record, call.user, options.dry_run, [])
         if disrupted is not None:
             self._pipeline.commit_update(self._budgets, *disrupted, options.dry_run)
         if not options.dry_run:
@@ -58,7 +80,7 @@ class Evictions:
         removed, _ = self._verbs.deletion.delete(call.resource, call.ns, call.name, options)
         if not options.dry_run:
             self._verbs.record(call, removed)
-        return HttpResponse(201, msgspec.json.encode({**SUCCESS, "code": 201}))
+        return HttpResponse(201, msgspec.json.encode({**SUCCESS, "code": 201}), headers=warning_headers(warnings))
 
     def _mark(self, pods: ServedResource, record: StoredObject, pod: Object) -> None:
         """The Pod's condition ``DisruptionTarget``."""

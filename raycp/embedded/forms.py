@@ -22,6 +22,7 @@ ACCEPTED = (
     "application/vnd.kubernetes.protobuf",
     "application/cbor",
 )
+STREAMED = ("application/json", "application/vnd.kubernetes.protobuf")
 META = "meta.k8s.io"
 WATCH_TYPE = MEDIA_TYPE + ";stream=watch"
 
@@ -41,9 +42,7 @@ class Form:
     @property
     def content_type(self) -> str:
         """The media type of a stream in this form."""
-        if self.protobuf:
-            return WATCH_TYPE
-        return "application/yaml" if self.yaml else "application/json"
+        return WATCH_TYPE if self.protobuf else "application/json"
 
 
 PLAIN = Form()

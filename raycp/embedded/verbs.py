@@ -168,6 +168,8 @@ class Verbs:
     def _watch(self, call: ResourceRequest) -> Answer:
         options = list_options(call.request.query)
         form = self._form(call, tables=not (options.initial_events and options.bookmarks))
+        if form.yaml:
+            raise not_acceptable(forms.STREAMED)  # it has no frames: apiserver has no stream serializer for it
         include = first(parse_query(call.request.query), "includeObject")
         return WatchStream(self, call, form, include)
 
@@ -407,8 +409,8 @@ class Verbs:
         headers = b""
         if call.resource.deprecated:
             headers = header_line("Warning", f'299 - "{call.resource.deprecated}"')
-        for text in warnings:
-            headers += header_line("Warning", f"299 - {msgspec.json.encode(text).decode()}")
+        if warnings:
+            headers += warning_headers(warnings)
         if form.yaml:
             return HttpResponse(status, to_yaml(body), "application/yaml", headers)
         if form.pretty or "pretty=" in call.request.query:
@@ -419,6 +421,11 @@ class Verbs:
         """End all watches."""
         for watch in list(self.watches):
             watch.stop()
+
+
+def warning_headers(warnings: list[str] | tuple[()]) -> bytes:
+    """The headers of an answer that carry its warnings."""
+    return b"".join(header_line("Warning", f"299 - {msgspec.json.encode(text).decode()}") for text in warnings)
 
 
 def to_yaml(body: bytes) -> bytes:

@@ -75,14 +75,15 @@ class Webhooks:
 
     def match(self, draft: Draft) -> bool:
         """Whether any webhook matches this draft."""
-        return self._any_wants(_request(draft, draft.obj, ANONYMOUS))
+        return self.wanted(_request(draft, draft.obj, ANONYMOUS))
 
     def match_delete(self, resource: ServedResource, record: StoredObject) -> bool:
         """Whether any webhook matches this deletion."""
         old = {"metadata": {"name": record.name, "namespace": record.ns, "labels": record.labels}}
-        return self._any_wants(AdmissionRequest(resource, "DELETE", "", None, old, ANONYMOUS, False))
+        return self.wanted(AdmissionRequest(resource, "DELETE", "", None, old, ANONYMOUS, False))
 
-    def _any_wants(self, request: AdmissionRequest) -> bool:
+    def wanted(self, request: AdmissionRequest) -> bool:
+        """Whether any webhook matches this request."""
         return any(self._wants(hook, request) for hooks in self._hooks.values() for hook in hooks)
 
     async def admit(self, draft: Draft, user: User, warnings: list[str]) -> Draft:
@@ -100,8 +101,11 @@ class Webhooks:
     async def admit_delete(
         self, resource: ServedResource, record: StoredObject, user: User, dry_run: bool, warnings: list[str]
     ) -> None:
-        """Call the validating webhooks. Raises ``StatusError`` if one denies the request."""
-        request = AdmissionRequest(resource, "DELETE", "", None, resource.read(record), user, dry_run)
+        """Ask whether an object may be deleted. Raises ``StatusError`` if a webhook denies it."""
+        await self.ask(AdmissionRequest(resource, "DELETE", "", None, resource.read(record), user, dry_run), warnings)
+
+    async def ask(self, request: AdmissionRequest, warnings: list[str]) -> None:
+        """Call the webhooks for what no patch can change. Raises ``StatusError`` if one denies the request."""
         for hook in self._hooks["mutating"]:
             if self._wants(hook, request) and self._applies(hook, request):
                 await self._call(hook, request, warnings)

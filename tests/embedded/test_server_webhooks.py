@@ -278,3 +278,41 @@ async def test_the_deletion_of_a_collection_asks_for_each_object(cluster: Embedd
             assert answer.status == 200
     assert cluster.api.get("configmaps", "default", "b") is None
     assert {one["operation"] for one in hook.seen} == {"DELETE"}
+
+
+async def test_an_eviction_is_asked_for_and_no_deletion(cluster: EmbeddedCluster, hook: Hook) -> None:
+    """pkg/registry/core/pod/storage/eviction.go: admission is of the Eviction, and the deletion is under none."""
+    group = "admissionregistration.k8s.io"
+    rules = [
+        {"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods/eviction"]},
+        {"operations": ["DELETE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"]},
+    ]
+    await cluster.api.create("pods", {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}}, "default")
+    await cluster.api.create(f"validatingwebhookconfigurations.{group}", hook.configuration("Validating", rules=rules))
+    expression = "request.operation == 'CREATE' && object.deleteOptions.gracePeriodSeconds != 7"
+    spec = {"matchConstraints": {"resourceRules": rules}, "validations": [{"expression": expression, "message": "by policy"}]}
+    await cluster.api.create(f"validatingadmissionpolicies.{group}", {"metadata": {"name": "v"}, "spec": spec})
+    binding = {"policyName": "v", "validationActions": ["Deny"]}
+    await cluster.api.create(f"validatingadmissionpolicybindings.{group}", {"metadata": {"name": "v"}, "spec": binding})
+    assert cluster.endpoint is not None
+    tls_context = ssl.create_default_context(cadata=cluster.endpoint.ca_pem)
+    headers = {"Authorization": f"Bearer {cluster.endpoint.token}"}
+    url = f"{cluster.endpoint.server}/api/v1/namespaces/default/pods/p/eviction"
+
+    async def evict(grace: int) -> tuple[int, str]:
+        body = {"metadata": {"name": "p"}, "deleteOptions": {"gracePeriodSeconds": grace}}
+        async with http.post(url, json=body, headers=headers, ssl=tls_context) as answer:
+            return answer.status, await answer.text()
+
+    async with ClientSession() as http:
+        hook.answer = lambda request: {"allowed": False, "status": {"message": "drained by hand"}}
+        status, told = await evict(1)
+        assert (status, "drained by hand" in told) == (403, True)
+        hook.answer = lambda request: {"allowed": True}
+        status, told = await evict(7)
+        assert (status, "by policy" in told) == (422, True)
+        assert "conditions" not in (cluster.api.get("pods", "default", "p") or {})["status"]
+        assert (await evict(0))[0] == 201
+    assert cluster.api.get("pods", "default", "p") is None
+    seen = [(one["operation"], one["subResource"], one["kind"]["kind"], one["object"]["kind"]) for one in hook.seen]
+    assert set(seen) == {("CREATE", "eviction", "Eviction", "Eviction")}

@@ -179,7 +179,7 @@ def _share(value: Any, of: int) -> int:
 def _disrupted(known: Object, pods: list[Object], now: float) -> Object:
     """The evicted Pods that are not being deleted yet, for as long as that may take."""
     there = {pod["metadata"]["name"] for pod in pods if "deletionTimestamp" not in pod["metadata"]}
-    return {name: since for name, since in known.items() if name in there and unix(since) + DELETION_TIMEOUT > now}
+    return {name: since for name, since in known.items() if name in there and since and unix(since) + DELETION_TIMEOUT > now}
 
 
 def _healthy(pod: Object, disrupted: Object) -> bool:

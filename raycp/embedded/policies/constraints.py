@@ -26,6 +26,8 @@ class AdmissionRequest:
     old: Object | None
     user: User
     dry_run: bool
+    kind: Object | None = None
+    """that of the objects, where it is not that of ``resource``"""
 
     @property
     def meta(self) -> Object:
@@ -44,9 +46,9 @@ class AdmissionRequest:
         """The fields of an AdmissionReview's request, without the objects. ``matched``: the version that a policy is for."""
         own, other = self.resource.info, (matched or self.resource).info
         found: Object = {
-            "kind": _kind(other),
+            "kind": self.kind or _kind(other),
             "resource": _plural(other),
-            "requestKind": _kind(own),
+            "requestKind": self.kind or _kind(own),
             "requestResource": _plural(own),
             "name": self.name,
             "operation": self.operation,

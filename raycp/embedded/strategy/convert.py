@@ -181,7 +181,7 @@ def _map(shape: Shape) -> Converter:
             if type(one) is plain:
                 continue
             if one is None:
-                value[key] = zero(item)
+                value[key] = "" if item.kind == shapes.BYTES else zero(item)  # bytes come back from storage as none, not as null
                 continue
             try:
                 value[key] = inner(one, seen)
