@@ -15,7 +15,7 @@ TOKEN_FILE, CA, CERT, KEY = (f"RAYCP_OBSERVER_{name}" for name in ("TOKEN_FILE",
 def is_local(url: str) -> bool:
     """Whether the observer at ``url`` listens on the loopback address, which other machines can't reach."""
     host = urllib.parse.urlsplit(url).hostname or ""
-    return host == "localhost" or host.startswith("127.")
+    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def use_files_of(spec: ObserverSpec) -> None:

@@ -38,8 +38,9 @@ def check_ports(doc: FleetDoc, file: Path, why: Refusal = refusal) -> None:
 
 def _fleet_at(host: str, port: int) -> str:
     """The fleet whose observer listens there; empty where none does, or none that answers to this user."""
+    place = f"[{host}]" if ":" in host else host
     with contextlib.suppress(CliError):
-        return str((fetch(f"http://{host}:{port}", "/api/v1/status", timeout=1.0) or {}).get("fleet") or "")
+        return str((fetch(f"http://{place}:{port}", "/api/v1/status", timeout=1.0) or {}).get("fleet") or "")
     return ""
 
 
