@@ -52,7 +52,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Show the view until interrupted; once where there is no live view."""
-    ask = located(args, lambda url: fetch_list(url, "/api/v1/overview", "status", "lanes"))
+    ask = located(args, lambda url: fetch_list(url, "/api/v1/overview", "status"))
 
     def draw() -> Page:
         found = ask()

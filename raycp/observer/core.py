@@ -74,7 +74,7 @@ class ObserverCore(MemberCore):
         )
         self.view = FleetView(clock, self._feed, self._merger, self._book, self.sources, lambda: self.plan, self._chronicle)
         audit = Audit(clock, self.recorder, self._chronicle.acted)
-        self._web = HttpServer(self.view, clock, self.loops, lambda: self._stands_by, self.changed, ask, audit)
+        self._web = HttpServer(self.view, clock, self.loops, lambda: self._stands_by, self.changed, ask, audit, host)
         self._dead = DeadProcesses(clock, (self._merger, self._book, self.sources), self._living)
         fleet = FleetMetrics(self._own_metrics)
         self._epoch = fleet.epoch.labels()

@@ -14,7 +14,7 @@ from raycp.config.observer import ObserverSpec
 from raycp.observer.access import AccessError
 from raycp.observer.audit import Audit
 from raycp.observer.view import View
-from raycp.observer.web import WebServer, no_leader, serve
+from raycp.observer.web import LOOPBACK, WebServer, no_leader, serve
 from raycp.protocol.substrate import LeaderAsk
 
 log = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ MOVE_WITHIN = 60.0
 
 class HttpServer:
     """One per observer. ``stands_by``: whether its fleet does; ``changed`` is called when ``url`` or ``problem`` changes; ``ask``
-    reaches the leader, ``audit`` keeps the console's actions."""
+    reaches the leader, ``audit`` keeps the console's actions; ``node`` is the address of this node."""
 
     def __init__(
         self,
@@ -36,6 +36,7 @@ class HttpServer:
         changed: Callable[[], None],
         ask: LeaderAsk = no_leader,
         audit: Audit | None = None,
+        node: str = LOOPBACK,
     ) -> None:
         self.problem = "starting"
         """Why it does not listen yet; empty when it does."""
@@ -45,6 +46,7 @@ class HttpServer:
         self._stands_by = stands_by
         self._changed = changed
         self._web: WebServer | None = None
+        self._node = node
         self._ask = ask
         self._audit = audit or Audit(clock)
         self._opened = False
@@ -73,12 +75,12 @@ class HttpServer:
 
     async def _listen(self, spec: ObserverSpec) -> None:
         port = spec.port
-        if not spec.host.startswith("127.") and spec.tokens is None and spec.clients is None:
+        if not _is_loopback(spec.host) and spec.tokens is None and spec.clients is None:
             what = "the observer listens on %s: whoever reaches it reads names of objects; set spec.observer.tokens or .clients"
             log.warning(what, spec.host)
         while self._web is None:
             try:
-                self._web = await serve(self._view, spec, self._clock, port, self._ask, self._audit)
+                self._web = await serve(self._view, spec, self._clock, port, self._ask, self._audit, self._node)
             except AccessError as error:
                 await self._wait(str(error))
             except OSError as error:
@@ -102,7 +104,7 @@ class HttpServer:
         deadline = self._clock.now() + MOVE_WITHIN
         while self._clock.now() < deadline:
             try:
-                web = await serve(self._view, spec, self._clock, None, self._ask, self._audit)
+                web = await serve(self._view, spec, self._clock, None, self._ask, self._audit, self._node)
             except (OSError, AccessError):
                 await self._clock.sleep(0.1)
                 continue
@@ -114,3 +116,7 @@ class HttpServer:
             return
         what = "port %d of %s is still in use after %.0f s; the HTTP server stays at %s"
         log.warning(what, spec.port, spec.host, MOVE_WITHIN, self.url)
+
+
+def _is_loopback(host: str) -> bool:
+    return host in ("localhost", "::1") or host.startswith("127.")

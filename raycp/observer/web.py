@@ -275,19 +275,33 @@ def make_app(
     return app
 
 
+LOOPBACK = "127.0.0.1"
+
+
+def reached_at(host: str, node: str) -> str:
+    """The host in the address of what listens on ``host``. A wildcard stands for all addresses of one family: that of its node,
+    ``node``, where it is of that family."""
+    if host == "0.0.0.0":
+        host = node if node and ":" not in node else LOOPBACK
+    elif host == "::":  # asyncio takes no IPv4 there
+        host = node if ":" in node else "::1"
+    return f"[{host}]" if ":" in host else host
+
+
 class WebServer:
     """A running server."""
 
-    def __init__(self, runner: web.AppRunner, host: str, port: int, scheme: str) -> None:
+    def __init__(self, runner: web.AppRunner, host: str, port: int, scheme: str, node: str = LOOPBACK) -> None:
         self._scheme = scheme
         self._runner = runner
+        self._node = node
         self.host = host
         self.port = port
 
     @property
     def url(self) -> str:
-        host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host
-        return f"{self._scheme}://{host}:{self.port}"
+        """Where it is reached, from other nodes too where it listens on all addresses of its own."""
+        return f"{self._scheme}://{reached_at(self.host, self._node)}:{self.port}"
 
     async def stop(self) -> None:
         await self._runner.cleanup()
@@ -304,9 +318,10 @@ async def serve(
     port: int | None = None,
     ask: LeaderAsk = no_leader,
     audit: Audit | None = None,
+    node: str = LOOPBACK,
 ) -> WebServer:
-    """Listen as ``spec`` says, or on ``port`` (0: any free one), until ``stop``; ``ask`` and ``audit`` as in ``make_app``. Raises
-    ``OSError`` when the port is taken, ``AccessError`` where its files can't be used."""
+    """Listen as ``spec`` says, or on ``port`` (0: any free one), until ``stop``; ``ask`` and ``audit`` as in ``make_app``; ``node``
+    is the address of this node. Raises ``OSError`` when the port is taken, ``AccessError`` where its files can't be used."""
     clock = clock or SystemClock()
     access = await asyncio.to_thread(ObserverAccess, spec, clock)
     host = spec.host
@@ -320,4 +335,4 @@ async def serve(
         await runner.cleanup()
         raise
     bound = runner.addresses[0]
-    return WebServer(runner, host, int(bound[1]), "https" if access.tls is not None else "http")
+    return WebServer(runner, host, int(bound[1]), "https" if access.tls is not None else "http", node)

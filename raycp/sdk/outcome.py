@@ -15,6 +15,7 @@ from raycp.base.text import ERROR_LENGTH, clean, message_of
 from raycp.kube.errors import ApiError, CircuitOpen, Fenced, KubeError, Unreachable
 from raycp.metrics.log import traceback_of
 from raycp.metrics.recorder import scrub_error, scrub_traceback
+from raycp.metrics.redaction import redact
 from raycp.sdk.controller import Controller
 from raycp.sdk.reconcile_log import ReconcileLog
 from raycp.sdk.results import Permanent, Result, Retry
@@ -75,7 +76,7 @@ def interpret(result: Any, controller: Controller, done: Done) -> FailureLine | 
     assert isinstance(result, Result)
     done.requeue_after = None if result.requeue_after is None else float(result.requeue_after)
     done.tier = None if result.tier is None else clean(result.tier, _NAME_LENGTH)
-    done.waiting = clean(result.waiting, _NAME_LENGTH)
+    done.waiting = result.waiting and clean(redact(result.waiting), _NAME_LENGTH)
     return None
 
 

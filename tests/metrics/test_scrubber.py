@@ -1,12 +1,14 @@
 """Nothing that a text of others says about a secret enters a record."""
 
 import string
+import traceback
+from collections.abc import Callable
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from raycp.metrics.recorder.scrubber import LONGEST, scrub, scrubbed
+from raycp.metrics.recorder.scrubber import LONGEST, scrub, scrub_traceback, scrubbed
 
 MIXED = st.text(string.ascii_letters + string.digits, min_size=20, max_size=60).filter(
     lambda text: any(c.islower() for c in text) and any(c.isupper() for c in text) and any(c.isdigit() for c in text)
@@ -95,6 +97,36 @@ def test_any_text_becomes_a_short_line_that_can_be_written(text: str) -> None:
     assert len(found) <= LONGEST
     assert not any(ord(c) < 32 or 0x7F <= ord(c) < 0xA0 for c in found)
     found.encode()
+
+
+def raised(make: Callable[[], BaseException]) -> str:
+    try:
+        try:
+            raise ValueError("the first cause")
+        except ValueError as first:
+            raise make() from first
+    except BaseException as error:
+        return "".join(traceback.format_exception(error))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: RuntimeError('remote:\n  File "x.py", line 3\n    password hunter22\n'),
+        lambda: RuntimeError('remote:\n  File "x.py", line 3, in f\n    login("hunter22") # token\nKeyError: \'hunter22\''),
+        lambda: RuntimeError("one\n\n    password hunter22\n    ^^^^"),
+        lambda: ExceptionGroup("g", [ValueError('a\n  File "x", line 1\n    key hunter22'), KeyError("token hunter22")]),
+        lambda: SyntaxError("secret hunter22"),
+    ],
+)
+def test_what_a_message_says_of_frames_is_a_message(make: Callable[[], BaseException]) -> None:
+    """A text of another process, with a traceback of its own, is quoted in many a message."""
+    found = scrub_traceback(raised(make))
+    assert "hunter22" not in found
+    assert "ValueError: the first cause" in found
+    assert found.count("direct cause of the following exception") == 1
+    assert "raise make() from first" in found
+    assert "test_scrubber.py" in found
 
 
 def test_half_a_character_is_replaced() -> None:

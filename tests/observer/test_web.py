@@ -13,11 +13,12 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from raycp.cli.observer_access import is_local
 from raycp.config.observer import ObserverSpec
 from raycp.metrics import Merger, Metrics
 from raycp.metrics.exposition import MetricsPage, metrics_page
 from raycp.observer.known_hosts import KnownHosts
-from raycp.observer.web import WebServer, serve
+from raycp.observer.web import WebServer, reached_at, serve
 from raycp.protocol.fleet_verdict import FleetVerdict, VerdictLevel
 from raycp.protocol.job_query import JobQuery
 from raycp.protocol.status import Check
@@ -243,6 +244,25 @@ async def test_what_is_no_http_is_refused_and_fills_no_log(sent: bytes, caplog: 
     writer.close()
     await server.stop()
     assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("host", "node", "reached"),
+    [
+        ("127.0.0.1", "10.0.0.7", "127.0.0.1"),
+        ("0.0.0.0", "10.0.0.7", "10.0.0.7"),
+        ("0.0.0.0", "", "127.0.0.1"),
+        ("0.0.0.0", "fd00::7", "127.0.0.1"),
+        ("::", "fd00::7", "[fd00::7]"),
+        ("::", "10.0.0.7", "[::1]"),
+        ("::1", "10.0.0.7", "[::1]"),
+        ("observer.example", "10.0.0.7", "observer.example"),
+    ],
+)
+def test_the_address_of_what_listens_on_all_of_a_node_is_its_nodes(host: str, node: str, reached: str) -> None:
+    """The leader tells it to who runs commands on other nodes."""
+    assert reached_at(host, node) == reached
+    assert is_local(f"http://{reached}:9464") == (reached in ("127.0.0.1", "[::1]"))
 
 
 async def test_the_page_needs_no_external_asset(site: Site) -> None:

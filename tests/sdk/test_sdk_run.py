@@ -90,6 +90,7 @@ async def test_returned_values_and_raised_errors_become_outcomes() -> None:
     assert (await ends(None)).outcome is Outcome.OK
     done = await ends(Result(requeue_after=3, tier="high", waiting="quota"))
     assert (done.outcome, done.requeue_after, done.tier, done.waiting) == (Outcome.OK, 3.0, "high", "quota")
+    assert (await ends(Result(waiting="login, token=hunter22"))).waiting == "login, token=[redacted]"
     done = await ends(Retry("not yet", after=5))
     assert (done.outcome, done.retry_after, done.error) == (Outcome.RETRY, 5.0, "not yet")
     assert (await ends(Permanent("never"))).outcome is Outcome.PERMANENT

@@ -85,7 +85,7 @@ def scrub_traceback(text: str) -> str:
             message.clear()
 
     for line in redact(_without_middle(text, 4 * LONGEST_TRACEBACK)).splitlines():
-        if _FRAME.match(line) or _HEADING.match(line):
+        if _HEADING.match(line) or (not message and _FRAME.match(line)):  # a frame in a message is of another's making
             end_message()
             kept.append(line)
         elif not message and (not line.strip(" |~^") or (_is_code(line) and kept and _FRAME.match(kept[-1]))):
