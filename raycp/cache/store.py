@@ -15,6 +15,7 @@ equality counts: an event with another version than the known one is newer, and 
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 
 from raycp.base.events import Event, EventType, Source
 from raycp.base.objects import Obj, same_version
@@ -82,10 +83,11 @@ class Store:
         """Names of the indexes that are built and kept up to date."""
         return self._contents.built
 
-    def by_index(self, name: str, value: str) -> Iterable[Obj]:
-        """The objects with ``value`` in the index; ``label`` takes ``key=value``. Raises ``KeyError`` for an unknown index."""
+    def by_index(self, name: str, value: str, most: int | None = None) -> Iterable[Obj]:
+        """The objects with ``value`` in the index, or ``most`` of them; ``label`` takes ``key=value``. Raises ``KeyError`` for an
+        unknown index."""
         objects = self._contents.objects
-        return [objects[key] for key in self._contents.index(name).keys(value)]
+        return [objects[key] for key in islice(self._contents.index(name).keys(value), most)]
 
     def groups(self, name: str) -> list[tuple[str, Obj, int]]:
         """Each value of an index with one of its objects, and how many it has. Raises ``KeyError`` for an unknown index."""

@@ -6,6 +6,7 @@ form whether it came from a list, a watch or a write.
 An object that cannot be decoded is an ``UnreadableObject``, and nothing else of its list or watch is lost with it (law 11).
 """
 
+import functools
 import re
 from collections.abc import Sequence
 from datetime import datetime
@@ -16,7 +17,6 @@ from typing import NamedTuple
 import msgspec
 
 from raycp.base.objects import LONGEST_NAME, Meta, Obj, version_number
-from raycp.base.text_cache import cached_by_text
 from raycp.kube import salvage
 from raycp.kube.answers import Status, decoded, problem_of
 from raycp.kube.errors import BadAnswer, BadLine, UnreadableObject
@@ -283,13 +283,18 @@ def _changed_at(managed: bytes) -> float:
     return parse_time(newest or newest_of_status)
 
 
-@cached_by_text(4096, 64)
+_LONGEST_TIME = 64
+
+
 def parse_time(text: str | None) -> float:
     """RFC 3339 as the API server writes it (``2026-01-02T03:04:05Z``, with or without a fraction) to Unix seconds; 0 for anything
     else.
     """
-    if not text:
-        return 0.0
+    return _seconds_of(text) if text and len(text) <= _LONGEST_TIME else 0.0  # what is longer is none, and no key of a cache
+
+
+@functools.lru_cache(4096)
+def _seconds_of(text: str) -> float:
     try:
         return _time.decode(b'"' + text.encode() + b'"').timestamp()
     except (msgspec.MsgspecError, ValueError, OverflowError):

@@ -6,7 +6,7 @@ number of times, so none begins with a repetition, and a repetition that begins 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 REDACTED = "[redacted]"
@@ -17,9 +17,16 @@ _NAMES = (
 )
 _SECRET_KEY = re.compile(rf"(?i).*{_NAMES}$", re.S)
 _ASSIGNED = rf"{_NAMES}\\*[\"']?\s*[=:]\s*"
-_SECRET_TEXT = (
+
+
+def _of_jwt(found: re.Match[str]) -> str:
+    """A header of a JWT with what follows it; one without that is passed by as a whole, with all that may begin another in it."""
+    return REDACTED if found[1] is not None else found[0]
+
+
+_SECRET_TEXT: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = (
     (re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}"), r"\1 " + REDACTED),
-    (re.compile(r"\beyJ[A-Za-z0-9_-]{8,4096}+(?:\.[A-Za-z0-9_-]*)+"), REDACTED),
+    (re.compile(r"\beyJ[A-Za-z0-9_-]{8,}+((?:\.[A-Za-z0-9_-]*+)+)?"), _of_jwt),
     (re.compile(r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----.*?(-----END [A-Z ]{0,40}PRIVATE KEY-----|$)", re.S), REDACTED),
     (re.compile(r"(?i)(cookie\\*[\"']?\s*[=:]\s*\\*[\"']?)[^\"'\\\r\n]{4,}"), r"\1" + REDACTED),
     (re.compile(rf"(?i)({_ASSIGNED}([\"']))(?:(?!\2)[^\\\r\n]|\\.){{4,}}+"), r"\1" + REDACTED),

@@ -14,7 +14,7 @@ import msgspec
 from raycp.base.keys import GVK
 from raycp.base.objects import Obj
 from raycp.base.owner_marks import ClaimProof, MarkKeys
-from raycp.base.tasks import Child
+from raycp.base.tasks import FOREIGN_SHOWN, Child
 from raycp.cache import Store
 from raycp.sdk.backend import ChildOwner
 from raycp.sdk.owner import OWNER, OWNER_KIND, OWNER_UID, proof_of
@@ -61,14 +61,15 @@ class Claims:
 
 
 def owned_objects(store: Store, uid: str, *, references: bool, namespace: str = "") -> tuple[list[Obj], list[Obj]]:
-    """The objects that belong to the owner with this uid, and those that claim it without proof.
+    """The objects that belong to the owner with this uid, and ``FOREIGN_SHOWN`` at most of those that claim it without proof: how
+    many there are, others decide.
 
     ``references``: the store is of the owner's own cluster, where owner references count: in its ``namespace``, or in all of them
     where that is empty.
     """
-    found, foreign = list(store.by_index(CLAIMS, uid)), list(store.by_index(CLAIMS, _UNPROVEN + uid))
+    found = list(store.by_index(CLAIMS, uid))
     if not references:
-        return found, foreign
+        return found, list(store.by_index(CLAIMS, _UNPROVEN + uid, FOREIGN_SHOWN))
     marked = {(obj.meta.namespace, obj.meta.name) for obj in found}
     referenced = {
         (obj.meta.namespace, obj.meta.name): obj
@@ -76,7 +77,8 @@ def owned_objects(store: Store, uid: str, *, references: bool, namespace: str = 
         if not namespace or obj.meta.namespace == namespace
     }
     found += [obj for name, obj in referenced.items() if name not in marked]
-    return found, [obj for obj in foreign if (obj.meta.namespace, obj.meta.name) not in referenced]
+    foreign = store.by_index(CLAIMS, _UNPROVEN + uid, FOREIGN_SHOWN + len(referenced))
+    return found, [obj for obj in foreign if (obj.meta.namespace, obj.meta.name) not in referenced][:FOREIGN_SHOWN]
 
 
 def owner_rows(store: Store, cluster: str, kind: str) -> list[Child]:

@@ -89,7 +89,7 @@ class TaskMaker:
                     if claims and self._routes.marks is None:
                         unknown.append(cluster)
                     elif claims:
-                        foreign += names_of(cluster, claims[:FOREIGN_SHOWN])
+                        foreign += names_of(cluster, claims)
         kind_of = self._routes.kind_of[key.controller]
         return self._started(worker, item, obj, kind_of, children, sorted(set(unknown)), foreign[:FOREIGN_SHOWN])
 

@@ -150,3 +150,9 @@ def test_cutting_managed_fields_changes_nothing_else(
     meta = {"name": "x", "resourceVersion": "1", "labels": labels}
     whole = {"metadata": {**meta, "managedFields": managed}, **before}
     assert json.loads(decode_object(raw(whole, spaced=spaced)).raw) == {**whole, "metadata": meta}
+
+
+def test_a_time_is_no_longer_than_times_are() -> None:
+    """A server's texts are no keys of a cache, whatever their length."""
+    assert parse_time("2026-01-01T00:00:05.123456789+00:00") > 1.7e9
+    assert parse_time(f"2026-01-01T00:00:05.{'1' * 100_000}Z") == 0.0

@@ -9,6 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from raycp.metrics.recorder.scrubber import LONGEST, scrub, scrub_traceback, scrubbed
+from raycp.metrics.redaction import redact
 
 MIXED = st.text(string.ascii_letters + string.digits, min_size=20, max_size=60).filter(
     lambda text: any(c.islower() for c in text) and any(c.isupper() for c in text) and any(c.isdigit() for c in text)
@@ -146,3 +147,17 @@ def test_a_long_hostile_text_takes_no_time() -> None:
     """Each pattern is linear: these would take minutes otherwise, and the test's deadline is the proof."""
     for part in ("a1B", "password ", "'", '"\\', "=", "{", "b'", "A" * 50 + "=", "Invalid value: "):
         scrub(part * 4000)
+
+
+@pytest.mark.parametrize("part", ["a", "a.", "eyJ-", "eyJa.", "-", "- ", " | ", "+-", "'", "token ", "bearer ", "-----BEGIN ", "a://b:"])
+def test_a_long_hostile_line_of_a_log_takes_no_time(part: str) -> None:
+    """A controller's error may quote an object, of a megabyte and a half, and any of it be a tenant's: see above."""
+    text = part * (300_000 // len(part)) + "x"
+    redact({"msg": text})
+    scrub_traceback(f"Traceback (most recent call last):\nValueError: no\n{text}")
+
+
+def test_what_a_long_run_hides_is_found_all_the_same() -> None:
+    assert redact("a" * 100 + "://user:pa55word@host") == "a" * 100 + "://[redacted]@host"
+    token = "eyJ" + "h" * 5_000 + ".eyJpYXQiOjF9.c2lnbmF0dXJl"
+    assert redact(f"x-{token} eyJ-eyJabcdefgh {token}") == "x-[redacted] eyJ-eyJabcdefgh [redacted]"

@@ -1,6 +1,7 @@
 """Objects that claim to be children: without proof they wake nobody, are no child, and keep no key from its reconcile."""
 
 import asyncio
+import json
 from typing import Any
 
 import fleet_samples as samples
@@ -8,9 +9,16 @@ import msgspec
 import pytest
 from inprocess import Stack, holds, stack, until
 
+from raycp.base.events import Source
+from raycp.base.keys import GVK
 from raycp.base.owner_marks import MARK, MarkKeys
+from raycp.base.tasks import FOREIGN_SHOWN
+from raycp.cache import Store
+from raycp.kube.codec import decode_object
 from raycp.sdk.foreign import REASON
+from raycp.sdk.owner import OWNER_UID, mark
 from raycp.shard import tasks
+from raycp.shard.owned_objects import Claims, owned_objects
 
 APART = {"hub": "0", "east": "1", "west": "1"}
 TOGETHER = {"hub": "0", "east": "0", "west": "0"}
@@ -153,3 +161,30 @@ async def test_an_owner_reference_counts_in_its_own_namespace_only() -> None:
         await until(lambda: runs("k") > count or samples.CHILDREN["here", "k"] == ["k-child"])
         await asyncio.sleep(0)
         assert samples.CHILDREN["here", "k"] == ["k-child"]
+
+
+@pytest.mark.parametrize("references", [False, True])
+def test_however_many_claim_an_owner_a_few_are_shown_and_all_of_its_own_are_found(references: bool) -> None:
+    """Others decide how many there are, and each task of the owner would go through all of them."""
+    keys = MarkKeys({"key-1": b"k" * 32}, "key-1")
+    kind, meta = GVK.parse("v1/Secret"), {"uid": "owner-uid", "name": "k", "namespace": "default"}
+    owner = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta}
+    children: list[dict[str, Any]] = []
+    for number in range(400):
+        child: dict[str, Any] = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": f"c-{number}", "namespace": "default"}}
+        children.append(child)
+        if number % 10 == 0:
+            mark(child, owner, "hub", "east", keys)
+        else:
+            child["metadata"]["labels"] = {OWNER_UID: "owner-uid"}
+        if number % 10 == 1:
+            reference = {"apiVersion": "v1", "kind": "ConfigMap", "name": "k", "uid": "owner-uid"}
+            child["metadata"]["ownerReferences"] = [reference]
+    store = Store()
+    Claims("east", kind, keys, lambda: 0.0).index(store)
+    store.replace([decode_object(json.dumps(child).encode()) for child in children], 9, Source.INITIAL, 0.0)
+    found, foreign = owned_objects(store, "owner-uid", references=references, namespace="default")
+    assert {int(obj.meta.name[2:]) % 10 for obj in found} == ({0, 1} if references else {0})
+    assert len(found) == (80 if references else 40)
+    assert len(foreign) == FOREIGN_SHOWN
+    assert not {id(obj) for obj in found} & {id(obj) for obj in foreign}

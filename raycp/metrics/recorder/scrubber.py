@@ -45,10 +45,10 @@ _MISSING = re.compile(r"""KeyError: (['"])[A-Za-z_][A-Za-z_./-]{0,62}\1|(?i:keyw
 _PLACE = re.compile(r" \([\w.-]{1,100}, line \d{1,7}\)$")
 _FRAME = re.compile(r"[ |]*  File \".*\", line \d+")
 _HEADING = re.compile(
-    r"[ |+-]*(?:(?:Exception Group )?Traceback \(most recent call last\):"
+    r"[ |+-]*+(?:(?:Exception Group )?Traceback \(most recent call last\):"
     r"|During handling of the above exception, another exception occurred:"
     r"|The above exception was the direct cause of the following exception:"
-    r"|\[Previous line repeated \d+ more times?\]|-*(?: \d+ )?-+)$"
+    r"|\[Previous line repeated \d+ more times?\]|(?:(?<= )\d++ -++)?(?<=-))$"
 )
 _BARS = re.compile(r"(?: *\| )+")
 _RUNS = (
