@@ -99,6 +99,23 @@ def test_submit_where_no_job_server_answers(tmp_path: Path, silent: str) -> None
     assert f"no Ray job server answers at http://{silent}" in said
 
 
+@pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM])
+def test_submit_that_is_ended_leaves_nothing_that_it_would_have_sent(
+    asked: signal.Signals, tmp_path: Path, silent: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    process = command(tmp_path, "submit", "-c", "fleet.yaml", "--address", f"http://{silent}")
+    deadline = time.monotonic() + 60
+    while not list((tmp_path / "tmp").glob("raycp-job-*/job/fleet.yaml")):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(asked)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 128 + asked, said
+    assert not list((tmp_path / "tmp").glob("raycp-*"))
+
+
 @pytest.mark.parametrize(("asked", "told"), [(signal.SIGINT, "interrupted\n"), (signal.SIGTERM, "terminated\n")])
 def test_a_signal_ends_a_command_whose_main_thread_waits_in_c(asked: signal.Signals, told: str) -> None:
     """As Ray's connection does: the signal does not interrupt it, and Python's handler does not run meanwhile."""
