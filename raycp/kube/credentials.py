@@ -88,7 +88,8 @@ class Credentials:
 
     async def refreshed(self, within: float) -> None:
         """Renew stale credentials, waiting at most ``within`` seconds; the current ones stay in use unless they are known to have
-        expired, unless their source has just given them again: one of two clocks may be off, and the server decides, as in client-go.
+        expired. Those that their source has just given again are not: one of two clocks may be off, and the server decides, as in
+        client-go.
 
         Raises ``NoCredentials`` for expired ones that were not renewed in time.
         """
