@@ -82,6 +82,10 @@ def test_an_address_that_is_none_is_said_so(address: str) -> None:
     assert silence(address, 1.0)
 
 
+def test_the_url_of_a_job_server_is_no_address_of_a_head() -> None:
+    assert silence("http://127.0.0.1:8265", 1.0) == "'http://127.0.0.1:8265' is not HOST:PORT"
+
+
 @pytest.mark.parametrize("args", COMMANDS, ids=lambda args: args[0])
 def test_a_command_at_an_address_where_nothing_listens(args: tuple[str, ...], tmp_path: Path, refused: str) -> None:
     process = command(tmp_path, *args, "--address", refused)
