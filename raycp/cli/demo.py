@@ -15,6 +15,7 @@ from raycp.cli.output import Column, Page, render
 from raycp.cli.ports import check_ports, refusal
 from raycp.cli.printer import say
 from raycp.cli.run import foreground, readiness, summary
+from raycp.cli.seconds import seconds
 from raycp.config import FleetDoc, load_fleet
 from raycp.protocol.control import Series, Slo
 from raycp.runtime.fleet_home import forget_ray
@@ -32,7 +33,7 @@ def add_parser(subparsers: Any) -> None:
         "-c", "--config", type=Path, default=DEFAULT, metavar="FLEET.yaml", help="the fleet (default: configs/quickstart.yaml)"
     )
     parser.add_argument("--jobs", type=int, default=200, help="BatchJobs to submit (default: 200)")
-    parser.add_argument("--timeout", type=float, default=180.0, metavar="SECONDS", help="how long the jobs may take")
+    parser.add_argument("--timeout", type=seconds, default=180.0, metavar="SECONDS", help="how long the jobs may take")
     parser.add_argument("--keep", action="store_true", help="stay up afterwards, for your own kubectl")
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from raycp.cli.confirmation import confirmed, has_terminal
 from raycp.cli.fleets import add_fleet, at_ray, existing, namespace_of, run_async
 from raycp.cli.printer import say
+from raycp.cli.seconds import seconds
 from raycp.runtime.fleet_home import forget_ray
 
 
@@ -14,7 +15,7 @@ def add_parser(subparsers: Any) -> None:
     parser: argparse.ArgumentParser = subparsers.add_parser("down", help="take a fleet down")
     add_fleet(parser)
     parser.add_argument("-y", "--yes", action="store_true", help="do not ask on a terminal")
-    parser.add_argument("--drain", type=float, default=10.0, metavar="SECONDS", help="time for running reconciles to end")
+    parser.add_argument("--drain", type=seconds, default=10.0, metavar="SECONDS", help="time for running reconciles to end")
 
 
 def run(args: argparse.Namespace) -> int:

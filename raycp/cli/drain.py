@@ -12,6 +12,7 @@ from raycp.cli.fleets import add_address, add_file, at_ray, client_of, existing,
 from raycp.cli.hub_access import connected, hub_of_plan
 from raycp.cli.operator_name import operator
 from raycp.cli.printer import say
+from raycp.cli.seconds import seconds
 from raycp.config import load_fleet
 from raycp.driver.drains import ChangesFleet, JobPresence, drain, jobs_in
 from raycp.protocol.control import SetDrain
@@ -42,7 +43,7 @@ def add_parser(subparsers: Any) -> None:
 def add_timeout(parser: argparse.ArgumentParser) -> None:
     """``--drain-timeout``."""
     parser.add_argument(
-        "--drain-timeout", type=float, default=600.0, metavar="SECONDS", help="how long Pods may take to leave (default: 600)"
+        "--drain-timeout", type=seconds, default=600.0, metavar="SECONDS", help="how long Pods may take to leave (default: 600)"
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from raycp.cli.fleets import add_file, run_async
 from raycp.cli.module_search import search_of
 from raycp.cli.printer import say, without_colours
-from raycp.cli.prompt import Promptness, prompt
+from raycp.cli.prompt import Promptness, end_on_term, prompt
 from raycp.config import FleetDoc, load_fleet
 
 
@@ -53,4 +53,5 @@ def submit_job(args: argparse.Namespace, doc: FleetDoc, address: str, command: l
             return (await submit(server, doc.name, fleet.generation, directory, line, log))[0]
 
     with prompt(Promptness(None, say)):  # Ray's client blocks
+        end_on_term()
         return run_async(work())

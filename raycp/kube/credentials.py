@@ -88,13 +88,15 @@ class Credentials:
 
     async def refreshed(self, within: float) -> None:
         """Renew stale credentials, waiting at most ``within`` seconds; the current ones stay in use unless they are known to have
-        expired.
+        expired. Those that their source has just given again are not: one of two clocks may be off, and the server decides, as in
+        client-go.
 
         Raises ``NoCredentials`` for expired ones that were not renewed in time.
         """
         expired = self._expired()
         await self._reloaded(within if expired else min(_PATIENCE, within / 2))
-        if self._expired():
+        renewing = self._reloading is not None and not self._reloading.done()
+        if self._expired() and (self.problem or renewing):
             why = self.problem or "they are being renewed"
             raise NoCredentials(f"the credentials have expired: {why}")
 

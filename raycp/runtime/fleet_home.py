@@ -1,5 +1,6 @@
 """Where the processes of a fleet keep files on their node."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -10,9 +11,13 @@ RAY = "ray"
 
 
 def home_directory() -> Path:
-    """``$RAYCP_HOME`` or ``~/.raycp``."""
-    home = os.environ.get("RAYCP_HOME")
-    return Path(home) if home else Path.home() / ".raycp"
+    """``$RAYCP_HOME`` or ``~/.raycp``. Raises ``OSError`` where neither is known: a user without a name may have no home."""
+    if home := os.environ.get("RAYCP_HOME"):
+        return Path(home)
+    try:
+        return Path.home() / ".raycp"
+    except RuntimeError:
+        raise FileNotFoundError(errno.ENOENT, "this user has no home directory: set RAYCP_HOME", "~/.raycp") from None
 
 
 def fleet_home(fleet: str) -> Path:

@@ -21,7 +21,7 @@ _REFUSALS = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
 def silence(address: str, within: float = 3.0) -> str:
     """Why no Ray head answers at ``HOST:PORT`` within so many seconds; empty where one does. Blocks; to be called in a thread."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdecimal():
+    if not host or "/" in host or not port.isdecimal():  # a URL is that of a job server
         return f"{address!r} is not HOST:PORT"
     end = time.monotonic() + within
     try:

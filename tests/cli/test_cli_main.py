@@ -78,6 +78,13 @@ def test_a_wrong_option_is_bad_input(capsys: Captured) -> None:
     assert "-c" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("text", ["nan", "inf", "-1", "1e9", "soon", ""])
+@pytest.mark.parametrize("argv", [["down", "--drain"], ["drain", "c", "--drain-timeout"], ["demo", "--timeout"]])
+def test_seconds_that_no_wait_can_have_are_bad_input(argv: list[str], text: str, capsys: Captured) -> None:
+    assert cli.main([*argv, text]) == 2
+    assert f"{text!r} is not a number of seconds" in capsys.readouterr().err
+
+
 def test_version_as_option_and_as_command(capsys: Captured) -> None:
     assert cli.main(["--version"]) == 0
     assert cli.main(["version", "-o", "json"]) == 0

@@ -82,6 +82,10 @@ def test_an_address_that_is_none_is_said_so(address: str) -> None:
     assert silence(address, 1.0)
 
 
+def test_the_url_of_a_job_server_is_no_address_of_a_head() -> None:
+    assert silence("http://127.0.0.1:8265", 1.0) == "'http://127.0.0.1:8265' is not HOST:PORT"
+
+
 @pytest.mark.parametrize("args", COMMANDS, ids=lambda args: args[0])
 def test_a_command_at_an_address_where_nothing_listens(args: tuple[str, ...], tmp_path: Path, refused: str) -> None:
     process = command(tmp_path, *args, "--address", refused)
@@ -97,6 +101,23 @@ def test_submit_where_no_job_server_answers(tmp_path: Path, silent: str) -> None
     _, said = process.communicate(timeout=60)
     assert process.returncode == 1, said
     assert f"no Ray job server answers at http://{silent}" in said
+
+
+@pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM])
+def test_submit_that_is_ended_leaves_nothing_that_it_would_have_sent(
+    asked: signal.Signals, tmp_path: Path, silent: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    process = command(tmp_path, "submit", "-c", "fleet.yaml", "--address", f"http://{silent}")
+    deadline = time.monotonic() + 60
+    while not list((tmp_path / "tmp").glob("raycp-job-*/job/fleet.yaml")):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(asked)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 128 + asked, said
+    assert not list((tmp_path / "tmp").glob("raycp-*"))
 
 
 @pytest.mark.parametrize(("asked", "told"), [(signal.SIGINT, "interrupted\n"), (signal.SIGTERM, "terminated\n")])

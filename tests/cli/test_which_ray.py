@@ -146,6 +146,18 @@ def test_a_home_that_can_not_be_written_is_said(machine: Machine, tmp_path: Path
         fleets.claim(FleetDoc.model_validate(document()), AtHand(HERE, ours=False))
 
 
+def test_a_user_without_a_home_is_told_to_name_one(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(number: int) -> None:
+        raise KeyError(number)
+
+    for name in ("RAYCP_HOME", "HOME"):
+        monkeypatch.delenv(name)
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    assert fleet_home.recorded_ray("blue") == ""
+    with pytest.raises(CliError, match="this user has no home directory: set RAYCP_HOME"):
+        fleets.claim(FleetDoc.model_validate(document()), AtHand(HERE, ours=False))
+
+
 def test_auto_takes_none_of_several(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("raycp.runtime.local_ray.running_addresses", lambda: [HERE, THERE])
     with pytest.raises(RayError, match=f"several Rays run on this machine: {HERE}, {THERE}; name one with --address"):

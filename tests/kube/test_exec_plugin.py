@@ -149,6 +149,21 @@ async def test_expired_credentials_that_are_not_renewed_in_time_are_an_error_and
     await client.close()
 
 
+async def test_credentials_that_have_ended_by_a_clock_that_is_off_are_used_as_long_as_the_plugin_gives_them(
+    server: ScriptedApi, tmp_path: Path
+) -> None:
+    clock = VirtualClock(wall=1_700_000_000.0)
+    expires = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(1_700_000_000 - 300))
+    spec = write(tmp_path / "config", server, plugin(tmp_path, token(str(server.token), expires)))
+    client = await ClusterClient.connect(spec, clock)
+    for _ in range(3):
+        await clock.advance(61)
+        assert (await client.version()).gitVersion
+        async with client.stream("/api/v1/configmaps", {"watch": True}):
+            pass
+    await client.close()
+
+
 async def test_a_storm_of_401s_runs_the_plugin_with_backoff_and_shows_why(server: ScriptedApi, tmp_path: Path) -> None:
     clock = VirtualClock()
     state = tmp_path / "state"
