@@ -53,7 +53,8 @@ def wind_up(job: UnreadableJob, pods: Iterable[JobPod], clusters: Iterable[JobCl
         conditions.set(record.conditions, target, True, _REASON, job.problem, now=now)
         out.events.append(("Warning", _REASON, job.problem))
     if over:
-        why = conditions.get(record.conditions, target) or {}
+        why = conditions.get(record.conditions, target)
+        assert why is not None
         conditions.set(record.conditions, end, True, why["reason"], why["message"], now=now)
         record.completion = float(int(now)) if reached else record.completion
         record.assigned.clear()
