@@ -267,3 +267,14 @@ def test_pods_ask_for_the_nodes_of_their_flavor() -> None:
     pod = new_pod(obj, spec, made.creates[0])
     assert pod["spec"]["nodeSelector"] == {"disk": "ssd", "gpu": "a100"}
     assert pod["metadata"]["labels"]["raycp.io/queue"] == ""
+
+
+def test_no_template_says_that_a_queue_knows_the_room_of_its_pods() -> None:
+    """The scheduler subtracts the room of a Pod with that label by its job's record, and this job has none."""
+    spec = BatchJobSpec.model_validate({"template": TEMPLATE})
+    made = plan(Job("uid", spec), [], CLUSTERS, NOW)
+    template = TEMPLATE | {"metadata": {"labels": {"raycp.io/queue": "research", "team": "a"}}}
+    obj = {"metadata": {"name": "j", "namespace": "default", "uid": "uid"}, "spec": {"template": template}}
+    labels = new_pod(obj, spec, made.creates[0])["metadata"]["labels"]
+    assert "raycp.io/queue" not in labels
+    assert labels["team"] == "a"

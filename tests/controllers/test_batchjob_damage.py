@@ -180,3 +180,24 @@ def test_a_status_of_as_many_failed_indexes_as_there_may_be_is_one_that_a_server
 def test_sets_of_indexes_that_nobody_could_hold_are_read_up_to_a_bound() -> None:
     read = JobRecord.read({"attempts": {"0-3000000000": 5, "7": 1}, "indexBackoff": {"0-3000000000": "2023-11-15T00:00:00Z"}})
     assert (len(read.attempts), len(read.waits)) == (100_000, 100_000)
+
+
+@pytest.mark.parametrize(
+    ("target", "end", "reason"),
+    [
+        ("SuccessCriteriaMet", "Complete", "SuccessPolicy"),
+        ("FailureTarget", "Failed", "DeadlineExceeded"),
+        ("", "Failed", "InvalidSpec"),
+    ],
+)
+def test_what_was_decided_before_a_spec_could_not_be_read_any_more_stands(target: str, end: str, reason: str) -> None:
+    decided = [
+        {"type": target, "status": "True", "reason": reason, "message": "m", "lastTransitionTime": conditions.time_text(NOW)}
+    ]
+    status: dict[str, Any] = {"conditions": decided if target else [], "admission": {"state": "Admitted"}}
+    found = wind_up(UnreadableJob(status, "no such field"), [], [JobCluster("a")], NOW).status
+    true = {each["type"]: each["reason"] for each in found["conditions"] if each["status"] == "True"}
+    assert true == {target or "FailureTarget": reason, end: reason}
+    assert found["phase"] == end
+    assert ("completionTime" in found) == (end == "Complete")
+    assert found["admission"] == {"state": "Admitted"}, "the scheduler's"

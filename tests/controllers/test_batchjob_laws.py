@@ -649,3 +649,18 @@ def test_a_pod_that_was_created_beside_a_refused_one_is_not_taken_for_missing() 
     second = plan(Job("uid", job_spec, first.status, 1, refused=said), [], clusters, NOW + 2)
     assert sorted(create.index for create in second.creates) == [0, 1]
     assert not [each for each in second.status["clusters"] if each.get("leaving")], "index 2 has a Pod"
+
+
+@pytest.mark.parametrize("change", [{"suspend": True}, {"queue": "held"}])
+def test_no_pods_are_ready_of_a_job_that_is_to_have_none(change: dict[str, Any]) -> None:
+    world = Ground(spec(parallelism=2, completions=2), ("a", "b"))
+    run(world, 2)
+    for key, pod in world.pods.items():
+        world.pods[key] = replace(pod, phase="Running", ready=True)
+    run(world)
+    assert conditions.is_true(world.status["conditions"], "PodsReady")
+    world.spec = world.spec.model_copy(update=change)
+    for _ in range(3):  # one that is held loses its Pods some at a time
+        ended(world)
+    assert world.status["active"] == 0
+    assert conditions.get(world.status["conditions"], "PodsReady") is None

@@ -1,5 +1,6 @@
 """The next step of a job whose spec can't be read: it was stored by a server without the rules, or by an older release. It fails
-with the cause; what runs of it is ended first, since nobody could say any more how many of it there should be."""
+with the cause, unless its success or failure was decided before; what runs of it is ended first, since nobody could say any more
+how many of it there should be."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -46,10 +47,16 @@ def wind_up(job: UnreadableJob, pods: Iterable[JobPod], clusters: Iterable[JobCl
     visible = {cluster.name for cluster in clusters if cluster.visible}
     lost = set(record.assigned.values()) - visible - job.forgotten
     over = not running and not lost
-    for kind in ("FailureTarget", "Failed")[: 2 if over else 1]:
-        if conditions.set(record.conditions, kind, True, _REASON, job.problem, now=now) and kind == "FailureTarget":
-            out.events.append(("Warning", _REASON, job.problem))
+    reached = record.true("SuccessCriteriaMet")
+    target, end = ("SuccessCriteriaMet", "Complete") if reached else ("FailureTarget", "Failed")
+    if not record.true(target):
+        conditions.set(record.conditions, target, True, _REASON, job.problem, now=now)
+        out.events.append(("Warning", _REASON, job.problem))
     if over:
+        why = conditions.get(record.conditions, target)
+        assert why is not None
+        conditions.set(record.conditions, end, True, why["reason"], why["message"], now=now)
+        record.completion = float(int(now)) if reached else record.completion
         record.assigned.clear()
         _expire(out, job, record, now)
     else:
@@ -59,9 +66,10 @@ def wind_up(job: UnreadableJob, pods: Iterable[JobPod], clusters: Iterable[JobCl
         if tally.reachable:
             tally.active = tally.ready = 0
     indexed = "completedSlots" not in status
-    out.status = record.write(None, running, "Failed" if over else "Failing", indexed=indexed, limited="failedIndexes" in status)
+    phase = end if over else "Completing" if reached else "Failing"
+    out.status = record.write(None, running, phase, indexed=indexed, limited="failedIndexes" in status)
     out.status |= {"progress": status.get("progress") or f"{len(record.completed)}/-", "tier": job.tier}
-    for kept in ("observedGeneration", "duration"):
+    for kept in ("observedGeneration", "duration", "admission"):
         if kept in status:
             out.status[kept] = status[kept]
     return out

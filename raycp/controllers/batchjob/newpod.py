@@ -29,6 +29,7 @@ def new_pod(job: dict[str, Any], spec: BatchJobSpec, create: Create) -> dict[str
         INDEX: str(create.index),
         ATTEMPT: str(create.attempt),
     }
+    labels.pop(QUEUE, None)  # of a template made of an admitted job's Pod: nobody would count the room of these
     annotations = dict(wanted.get("annotations") or {})
     annotations.pop(GIVEN_UP, None)  # of a template made of one of our own Pods: it would never run
     pod_spec = template["spec"]

@@ -26,10 +26,10 @@ def describe(step: JobStep) -> None:
     placement(step)
     describe_admission(step)
     released(step)
-    if not step.finished and not step.idle:
+    if not step.finished and (active or not step.idle):
         whole = active > 0 and ready == active
         step.condition("PodsReady", whole, *(("AllReady", "") if whole else waits_for(step)))
-    elif step.finished:
+    else:  # there are none that could be
         conditions.remove(record.conditions, "PodsReady")
     going = {(pod.cluster, pod.name) for pod in out.ends if not pod.ended}
     terminating = sum(pod.terminating or (pod.cluster, pod.name) in going for pod in step.present)
