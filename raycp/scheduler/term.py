@@ -8,6 +8,7 @@ twice.
 import asyncio
 import itertools
 import logging
+import math
 from collections import deque
 from collections.abc import Coroutine, Iterable, Iterator
 from typing import Any
@@ -42,6 +43,9 @@ PAUSE = 0.002
 
 IDLE = 1.0
 """Seconds until some more jobs are looked at, whether they still wait for what they were told; the longest time between turns."""
+
+SOON = 0.5
+"""Seconds until quota is given back, where another has written to the job at the same time."""
 
 AGAIN = 5.0
 """Seconds until a job is considered again whose admission the API server has refused, or whose PriorityClass there is not."""
@@ -86,7 +90,7 @@ class SchedulerTerm:
         self._untold: dict[str, None] = {}
         self._priorities: dict[str, int] = {}
         self._round: Iterator[str] = iter(())
-        self._rotated = 0.0
+        self._rotated = float("-inf")
 
     def knows(self, obj: Obj) -> bool:
         """Whether what becomes of this job matters."""
@@ -113,8 +117,8 @@ class SchedulerTerm:
         if self.unfinished or (self._untold and not self._writing):
             return PAUSE
         now = self._clock.wall()
-        due = self.admission.next_wake(now)
-        return min(IDLE, max(0.0, due - now)) if due is not None else IDLE
+        due = min(self.admission.next_wake(now) or math.inf, min(self._again.values(), default=math.inf))
+        return min(IDLE, max(0.0, due - now))
 
     def turn(self) -> None:
         """Decide, and begin to write, for a ``SLICE`` of time."""
@@ -140,8 +144,8 @@ class SchedulerTerm:
             return
         for decision in self.admission.decide(now, room, lambda: self._clock.now() >= end):
             self._write(decision)
-        if now - self._rotated >= IDLE:
-            self._rotated = now
+        if self._clock.now() - self._rotated >= IDLE:
+            self._rotated = self._clock.now()
             self._untold |= dict.fromkeys(self._next_round())
         unrecorded = self.admission.unrecorded
         self._untold |= dict.fromkeys(unrecorded)
@@ -368,12 +372,9 @@ class SchedulerTerm:
         elif refused:
             if decision.kind == "Admit":  # others run while it can't
                 self.admission.finish(uid, "Deleted", now)
-            self._try_again(uid, now)
+            self._again[uid] = now + AGAIN
         else:
             asyncio.get_running_loop().call_soon(self._retake, newest)
-
-    def _try_again(self, uid: str, now: float) -> None:
-        self._again[uid] = min(now + AGAIN, self._again.get(uid, now + AGAIN))
 
     def _retake(self, obj: Obj) -> None:
         if obj.meta.uid in self.jobs:
@@ -396,7 +397,7 @@ class SchedulerTerm:
                 known.record = record
                 self.admission.finish(uid, "Deleted", self._clock.wall())
             else:
-                self._failed(uid, known)
+                self._failed(uid, known, SOON if outcome is WriteResult.CHANGED else AGAIN)
             if newest is not None:
                 asyncio.get_running_loop().call_soon(self._retake, newest)
 
@@ -435,12 +436,14 @@ class SchedulerTerm:
                 self._hub.wake(newest)
             else:
                 known.told = ""
-                self._failed(uid, known)
+                if outcome is WriteResult.CHANGED:  # at the same time as another's: it has yet to be told
+                    self._untold[uid] = None
+                else:
+                    self._failed(uid, known, AGAIN)
 
         self._spawn(uid, tell())
 
-    def _failed(self, uid: str, known: _Known) -> None:
+    def _failed(self, uid: str, known: _Known, seconds: float) -> None:
         """A write that may wait has failed."""
-        now = self._clock.wall()
-        known.quiet_until = now + AGAIN
-        self._try_again(uid, now)
+        known.quiet_until = self._clock.wall() + seconds
+        self._again[uid] = min(known.quiet_until, self._again.get(uid, math.inf))

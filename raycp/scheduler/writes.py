@@ -31,6 +31,8 @@ class WriteResult(Enum):
     YES = "yes"
     CHANGED = "changed"
     """The job has changed so that the decision no longer applies; it was not written."""
+    FAILED = "failed"
+    """It was not insisted on, and is not known to be written."""
     REFUSED = "refused"
     """The API server takes it for wrong: nothing was written, and nothing would be."""
     GONE = "gone"
@@ -86,15 +88,16 @@ class AdmissionWriter:
                     log.warning("the admission of job %s/%s can't be written: %s", meta.namespace, meta.name, error)
                     if 400 <= error.status < 500 and error.status not in (401, 408, 429):
                         return WriteResult.REFUSED, found
+                if not insist:
+                    return WriteResult.CHANGED if error.conflict else WriteResult.FAILED, found
+                if not error.conflict:
                     await self._pause(wait)
                     wait = min(AGAIN_MOST, wait * 2)
-                if not insist:
-                    return WriteResult.CHANGED, found
             except Fenced:
                 raise
             except KubeError as error:
                 if not insist:
-                    return WriteResult.CHANGED, found
+                    return WriteResult.FAILED, found
                 log.warning("the admission of job %s/%s is not known to be written: %s", meta.namespace, meta.name, error)
                 await self._pause(wait)
                 wait = min(AGAIN_MOST, wait * 2)

@@ -143,4 +143,8 @@ async def test_without_a_permit_nothing_is_written() -> None:
 async def test_an_explanation_is_not_worth_a_second_try() -> None:
     hub = Hub(Unreachable("refused", sent=False))
     outcome, _ = await write(hub, AdmissionRecord("Pending", reason="NoRoom"), insist=False)
-    assert (outcome, hub.writes) == (WriteResult.CHANGED, 1)
+    assert (outcome, hub.writes) == (WriteResult.FAILED, 1)
+    changed = Hub()
+    changed.change(active=0)
+    outcome, _ = await write(changed, AdmissionRecord("Pending", reason="NoRoom"), insist=False)
+    assert (outcome, changed.writes) == (WriteResult.CHANGED, 1)

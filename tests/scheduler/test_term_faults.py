@@ -169,7 +169,12 @@ async def test_a_suspended_job_gives_its_quota_back_though_the_first_write_fails
     assert (hub.state("low"), hub.state("next")) == ("Pending", "Admitted")
 
 
-async def test_why_jobs_wait_is_not_told_again_and_again_to_a_server_that_refuses_it(world: FaultyWorld) -> None:
+async def test_why_jobs_wait_is_not_told_again_and_again_to_a_server_that_refuses_it(
+    world: FaultyWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next try wakes the scheduler by itself."""
+    monkeypatch.setattr("raycp.scheduler.core.IDLE", 3600.0)
+    monkeypatch.setattr("raycp.scheduler.term.IDLE", 3600.0)
     hub = world.hub
     hub.failures["Pending"] = DENIED
     for number in range(3):
