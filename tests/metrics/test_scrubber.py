@@ -6,7 +6,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from raycp.metrics.recorder.scrubber import LONGEST, scrub, scrubbed
+from raycp.metrics.recorder.scrubber import LONGEST, scrub, scrub_traceback, scrubbed
+from raycp.metrics.redaction import redact
 
 MIXED = st.text(string.ascii_letters + string.digits, min_size=20, max_size=60).filter(
     lambda text: any(c.islower() for c in text) and any(c.isupper() for c in text) and any(c.isdigit() for c in text)
@@ -114,3 +115,23 @@ def test_a_long_hostile_text_takes_no_time() -> None:
     """Each pattern is linear: these would take minutes otherwise, and the test's deadline is the proof."""
     for part in ("a1B", "password ", "'", '"\\', "=", "{", "b'", "A" * 50 + "=", "Invalid value: "):
         scrub(part * 4000)
+
+
+@pytest.mark.parametrize(
+    "message", [3_000_000 * "x", 300_000 * "-eyJaaaaaaaa", 100_000 * "- x\n", 2_000 * "-" + "x", 400_000 * "a://"]
+)
+def test_an_error_of_megabytes_holds_nobody_up(message: str) -> None:
+    """An expression that takes quadratic time would hold the interpreter until the watchdog ends the worker."""
+    frame = 'Traceback (most recent call last):\n  File "echo.py", line 12, in echo\n    fail()\n'
+    shown = scrub_traceback(f"{frame}ValueError: {message}")
+    assert shown.startswith(f"{frame}ValueError:")
+    assert len(shown) < 1000
+
+
+def test_a_long_word_costs_no_more_than_its_length() -> None:
+    assert redact(3_000_000 * "x" + " ftp://me:hunter22@host").endswith("x ftp://[redacted]@host")
+
+
+def test_the_password_of_an_address_is_told_by_what_follows_its_scheme() -> None:
+    text = "http://me:pw@host 9https://a:b@c git+ssh://u:p@h/db https://host/a:b@c"
+    assert redact(text) == "http://[redacted]@host 9https://[redacted]@c git+ssh://[redacted]@h/db https://host/a:b@c"

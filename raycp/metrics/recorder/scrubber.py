@@ -23,6 +23,8 @@ LONGEST = 500
 """Characters of a text that are kept."""
 
 _LOOKED_AT = 4000
+_LONGEST_TRACEBACK = 65_536
+_LONGEST_HEADING = 200
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _BRACES = re.compile(r"\{.*", re.S)
 _BYTES = re.compile(r"""\bb(?:'(?:[^'\\]|\\.)*(?:'|$)|"(?:[^"\\]|\\.)*(?:"|$))""")
@@ -56,9 +58,12 @@ _RUNS = (
 
 def scrub(text: str) -> str:
     """``text`` as it may be kept, at most ``LONGEST`` characters of it. A text that was scrubbed lately costs one look-up."""
-    if len(text) > _LOOKED_AT:
-        text = text[:_LOOKED_AT].rpartition(" ")[0]  # not through the middle of a word: half a token looks like none
-    return _scrub(text)
+    return _scrub(_cut(text))
+
+
+def _cut(text: str) -> str:
+    """What is looked at of ``text``; not through the middle of a word: half a token looks like none."""
+    return text if len(text) <= _LOOKED_AT else text[:_LOOKED_AT].rpartition(" ")[0]
 
 
 def scrub_error(text: str) -> str:
@@ -69,7 +74,7 @@ def scrub_error(text: str) -> str:
 
 def scrub_traceback(text: str) -> str:
     """A traceback with the messages of its exceptions scrubbed; its frames, and the lines of the author's code, as they are. A
-    message of several lines becomes one."""
+    message of several lines becomes one. Of megabytes only the beginning is looked at: the interpreter is held meanwhile."""
     kept: list[str] = []
     message: list[str] = []
 
@@ -80,8 +85,9 @@ def scrub_traceback(text: str) -> str:
             kept.extend([""] if not words[-1] else [])
             message.clear()
 
-    for line in redact(text).splitlines():
-        if _FRAME.match(line) or _HEADING.match(line):
+    looked_at = "\n".join(_cut(line) for line in text[: 2 * _LONGEST_TRACEBACK].splitlines())[:_LONGEST_TRACEBACK]
+    for line in redact(looked_at).splitlines():
+        if _FRAME.match(line) or (len(line) <= _LONGEST_HEADING and _HEADING.match(line)):
             end_message()
             kept.append(line)
         elif not message and (not line.strip(" |~^") or (_is_code(line) and kept and _FRAME.match(kept[-1]))):
