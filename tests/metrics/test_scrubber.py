@@ -161,3 +161,23 @@ def test_what_a_long_run_hides_is_found_all_the_same() -> None:
     assert redact("a" * 100 + "://user:pa55word@host") == "a" * 100 + "://[redacted]@host"
     token = "eyJ" + "h" * 5_000 + ".eyJpYXQiOjF9.c2lnbmF0dXJl"
     assert redact(f"x-{token} eyJ-eyJabcdefgh {token}") == "x-[redacted] eyJ-eyJabcdefgh [redacted]"
+
+
+@pytest.mark.parametrize(
+    "message", [3_000_000 * "x", 300_000 * "-eyJaaaaaaaa", 100_000 * "- x\n", 2_000 * "-" + "x", 400_000 * "a://"]
+)
+def test_an_error_of_megabytes_holds_nobody_up(message: str) -> None:
+    """An expression that takes quadratic time would hold the interpreter until the watchdog ends the worker."""
+    frame = 'Traceback (most recent call last):\n  File "echo.py", line 12, in echo\n    fail()\n'
+    shown = scrub_traceback(f"{frame}ValueError: {message}")
+    assert shown.startswith(f"{frame}ValueError:")
+    assert len(shown) < 1000
+
+
+def test_a_long_word_costs_no_more_than_its_length() -> None:
+    assert redact(3_000_000 * "x" + " ftp://me:hunter22@host").endswith("x ftp://[redacted]@host")
+
+
+def test_the_password_of_an_address_is_told_by_what_follows_its_scheme() -> None:
+    text = "http://me:pw@host 9https://a:b@c git+ssh://u:p@h/db https://host/a:b@c"
+    assert redact(text) == "http://[redacted]@host 9https://[redacted]@c git+ssh://[redacted]@h/db https://host/a:b@c"
