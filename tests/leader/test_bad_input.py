@@ -45,7 +45,7 @@ def errors(fleet: Stack, name: str) -> list[str]:
         ("raise", "ZeroDivisionError: on purpose (fleet_samples.py, line"),
         ("retry", "not yet"),
         ("hang", "timed out: no result within 0.5 s"),
-        ("nonsense", "wild returned a dict: a reconciler returns None or a Result (fleet_samples, line"),
+        ("nonsense", "wild returned a dict: a reconciler returns None or a Result (fleet_samples.py, line"),
         ("negative", "wild returned Result(requeue_after=-1): seconds, 0 or more"),
     ],
 )
