@@ -73,6 +73,16 @@ class E2eClient:
         data = None if body is None else json.dumps(body).encode()
         return self._opened(*await self.raw(method, path, data, **{**DYNAMIC, **headers}))
 
+    async def change(self, path: str, edit: Callable[[Object], None]) -> Any:
+        """Read, edit and write an object; again where another write, such as its controller's, came between, as client-go's
+        ``RetryOnConflict`` does."""
+        for _ in range(10):
+            wanted = await self.typed("GET", path)
+            edit(wanted)
+            if (told := await unless(409, self.typed("PUT", path, wanted))) is not None:
+                return told
+        raise AssertionError(f"each update of {path} had a conflict")
+
     async def patch(self, path: str, body: Any, kind: str = "strategic-merge") -> Any:
         """As a typed client: patches are JSON in any client. ``kind`` is strategic-merge, merge or json."""
         sent = {**TYPED, "Content-Type": f"application/{kind}-patch+json"}

@@ -43,11 +43,12 @@ async def support_operations(
         _contains(patched["spec"], patch)
         assert int(created["metadata"]["resourceVersion"]) < int(patched["metadata"]["resourceVersion"])
 
-        wanted = await e2e.typed("GET", own)
-        wanted["metadata"]["annotations"]["updated"] = "true"
-        for key, value in update.items():
-            wanted["spec"][key] = {**wanted["spec"][key], **value} if isinstance(value, dict) else value
-        updated = await e2e.typed("PUT", own, wanted)
+        def edit(wanted: Object) -> None:
+            wanted["metadata"]["annotations"]["updated"] = "true"
+            for key, value in update.items():
+                wanted["spec"][key] = {**wanted["spec"][key], **value} if isinstance(value, dict) else value
+
+        updated = await e2e.change(own, edit)
         assert updated["metadata"]["annotations"]["updated"] == "true"
         _contains(updated["spec"], update)
 
@@ -73,9 +74,9 @@ async def _status(e2e: E2eClient, own: str, created: Object, api_version: str, k
     told = {"status": "False", "reason": "E2E", "message": "Set from an e2e test", "lastTransitionTime": "2024-01-01T00:00:00Z"}
     failed = {"status": {"conditions": [{"type": "PatchStatusFailed", **told}]}}
     assert _condition("PatchStatusFailed", await e2e.patch(f"{own}/status", failed, "merge"))
-    wanted = await e2e.typed("GET", own)
-    wanted["status"]["conditions"].append({"type": "StatusUpdateFailed", **told})
-    assert _condition("StatusUpdateFailed", await e2e.typed("PUT", f"{own}/status", wanted))
+    added = {"type": "StatusUpdateFailed", **told}
+    updated = await e2e.change(f"{own}/status", lambda wanted: wanted["status"]["conditions"].append(added))
+    assert _condition("StatusUpdateFailed", updated)
 
 
 def _condition(kind: str, told: Object) -> Any:

@@ -75,6 +75,18 @@ class TypedClient:
         """``path`` is the collection's."""
         return self._send("PUT", f"{path}/{obj['metadata']['name']}", obj)
 
+    def change(self, own: str, edit: Callable[[Object], None]) -> Object:
+        """Read, edit and write the object at ``own``; see ``E2eClient.change``."""
+        for _ in range(10):
+            wanted = self.get(own)
+            edit(wanted)
+            try:
+                return self._send("PUT", own, wanted)
+            except Refused as refused:
+                if refused.code != 409:
+                    raise
+        raise AssertionError(f"each update of {own} had a conflict")
+
     def get(self, path: str, accept: str = "") -> Object:
         found: Object = self.ask("GET", path, accept=accept)
         return found

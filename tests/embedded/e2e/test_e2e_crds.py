@@ -60,8 +60,8 @@ async def test_status(e2e: E2eClient) -> None:
     read = await e2e.dynamic("GET", path)
     assert read["spec"] == crd["spec"]
     # Go writes all fields of a condition, empty ones too
-    read["status"]["conditions"].append({"type": "", "status": "", "lastTransitionTime": None, "message": "updated"})
-    updated = await e2e.typed("PUT", path, read)
+    added = {"type": "", "status": "", "lastTransitionTime": None, "message": "updated"}
+    updated = await e2e.change(path, lambda wanted: wanted["status"]["conditions"].append(added))
     assert condition(updated, "updated") == {"message": "updated"}
     patched = await e2e.patch(path, [{"op": "add", "path": "/status/conditions", "value": [{"message": "patched"}]}], "json")
     assert condition(patched, "patched") == {"message": "patched"}

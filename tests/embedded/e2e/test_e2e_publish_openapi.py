@@ -288,9 +288,7 @@ async def test_no_longer_served(e2e: E2eClient) -> None:
     """removes definition from spec when one version gets changed to not be served"""
     crd = await set_up(e2e, FOO, "multi-to-single-ver", "v5", "v6alpha1", expected=FOO)
     path = f"{CRDS}/{crd['metadata']['name']}"
-    read = await e2e.typed("GET", path)
-    read["spec"]["versions"][1]["served"] = False
-    updated = await e2e.typed("PUT", path, read)
+    updated = await e2e.change(path, lambda wanted: wanted["spec"]["versions"][1].update(served=False))
     await withdrawn(e2e, updated, "v6alpha1")
     await published(e2e, updated, "v5", FOO)
     await clean_up(e2e, updated)

@@ -284,8 +284,8 @@ async def test_life_of_a_custom_resource(space: Space) -> None:
         found = await space.e2e.typed("GET", space.path("resourcequotas", probe))
         if key in found["status"]["used"]:
             return True
-        found["spec"]["hard"][key] = str(int(found["spec"]["hard"][key]) + 1)
-        await space.e2e.typed("PUT", space.path("resourcequotas", probe), found)
+        more = {key: str(int(found["spec"]["hard"][key]) + 1)}
+        await space.e2e.change(space.path("resourcequotas", probe), lambda wanted: wanted["spec"]["hard"].update(more))
         return False
 
     await until(known, "the quota counts custom resources")
@@ -434,7 +434,7 @@ async def test_changes_of_the_status(space: Space) -> None:
     await space.create("resourcequotas", "ResourceQuota", name, labels={"e2e-rq-label": name}, spec={"hard": first})
     read = await e2e.typed("GET", path)
     assert read["spec"]["hard"] == first
-    updated = await e2e.typed("PUT", f"{path}/status", {**read, "status": {"hard": first}})
+    updated = await e2e.change(f"{path}/status", lambda wanted: wanted.update(status={"hard": first}))
     await observed(since, updated["spec"]["hard"])
     since = await listed()
     second = {"cpu": "1", "memory": "1Gi"}
@@ -578,15 +578,13 @@ async def test_volume_attributes_class_that_changes(space: Space) -> None:
     await e2e.typed("POST", volumes, body)
 
     async def status(**fields: Any) -> None:
-        read = await e2e.typed("GET", claim)
-        told = await e2e.typed("PUT", f"{claim}/status", {**read, "status": {**read["status"], **fields}})
+        told = await e2e.change(f"{claim}/status", lambda wanted: wanted["status"].update(fields))
         assert fields.items() <= told["status"].items()
 
     await status(phase="Bound", currentVolumeAttributesClassName="gold")
     await space.used("quota-gold", ONE_CLAIM)
     for path in (claim, f"{volumes}/{volume}"):
-        read = await e2e.typed("GET", path)
-        told = await e2e.typed("PUT", path, {**read, "spec": {**read["spec"], "volumeAttributesClassName": "silver"}})
+        told = await e2e.change(path, lambda wanted: wanted["spec"].update(volumeAttributesClassName="silver"))
         assert told["spec"]["volumeAttributesClassName"] == "silver"
         # the class that is wanted and the one that it has are counted, both
         await space.used("quota-silver", ONE_CLAIM)

@@ -40,11 +40,10 @@ class Ratchet:
 
     def change(self, properties: Object) -> None:
         """A new schema, in force: a field that it alone refuses says so."""
-        crd = self._typed.get(self.own)
         sentinel = f"schema-{next(self._changes)}"
         schema = {"type": "object", "properties": {**properties, "sentinel": {"type": "string", "enum": [sentinel]}}}
-        crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"] = schema
-        self._typed.update(CRDS, crd)
+        new = {"openAPIV3Schema": schema}
+        self._typed.change(self.own, lambda crd: crd["spec"]["versions"][0].update(schema=new))
         # never stored: its metadata is wrong as well
         metadata = {"finalizers": ["unqualified-finalizer"], "labels": {"#inv/($%)/alid=": ">htt$://"}}
         tried = {"metadata": metadata, "sentinel": "another"}
