@@ -147,8 +147,20 @@ def test_a_leader_cut_off_from_rays_head_but_not_from_the_clusters(tmp_path: Pat
     """Law 6d: leader and primary run on and reach hub and cluster, but grant and write nothing once the next incarnation is
     recorded.
     """
-    with island() as there, _house(tmp_path, there) as at, api_servers(tmp_path, ["hub", "east"], host=there.beach) as servers:
-        asyncio.run(_cut_off_leader(at, servers, there, ray_node(at, there, "isle", labels=CONTROL)))
+    for attempt in ("1", "2", "3"):
+        own = tmp_path / attempt
+        own.mkdir()
+        with island() as there, _house(own, there) as at, api_servers(own, ["hub", "east"], host=there.beach) as servers:
+            try:
+                return asyncio.run(_cut_off_leader(at, servers, there, ray_node(at, there, "isle", labels=CONTROL)))
+            except EndedByRay as error:
+                print(f"attempt {attempt}: {error}", flush=True)
+    pytest.fail("each time the old leader had ended before the next one led")
+
+
+class EndedByRay(Exception):
+    """The raylet of the island, which its head counts as dead, has ended the old leader early: there is nobody to be kept from
+    writing, and the test says nothing."""
 
 
 async def _cut_off_leader(at: House, servers: dict[str, ApiServer], there: Island, node: Node) -> None:
@@ -168,8 +180,8 @@ async def _cut_off_leader(at: House, servers: dict[str, ApiServer], there: Islan
             there.silence(there.shore, True)
             await until(lambda: _led_by(client, status["leader"]["incarnation"] + 1), 40.0, "the next incarnation leads")
             led = time.time() - cut
-            # Later its raylet, which its head counts as dead, may end it.
-            assert leader in node.pids(), "the old leader is running"
+            if leader not in node.pids():
+                raise EndedByRay(f"the old leader had ended {led:.1f} s after the cut")
             await until(lambda: _term(client, status["shards"][0]["term"] + 1), 40.0, "the shard has a new primary")
             await asyncio.sleep(5.0)
             there.silence(there.shore, False)
