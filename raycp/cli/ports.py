@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from raycp.base.hosts import reached_at
 from raycp.cli.errors import CliError
 from raycp.cli.observer import fetch
 from raycp.config import ConfigError, FleetDoc, Problem
@@ -39,9 +40,7 @@ def check_ports(doc: FleetDoc, file: Path, why: Refusal = refusal) -> None:
 def _fleet_at(host: str, port: int) -> str:
     """The fleet whose observer listens there; empty where none does, or none that answers to this user."""
     with contextlib.suppress(CliError):
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-        authority = f"[{host}]" if ":" in host else host
-        found = (fetch(f"http://{authority}:{port}", "/api/v1/status", timeout=1.0) or {}).get("fleet")
+        found = (fetch(f"http://{reached_at(host)}:{port}", "/api/v1/status", timeout=1.0) or {}).get("fleet")
         return found if isinstance(found, str) else ""
     return ""
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from raycp.base.clock import Clock, SystemClock
+from raycp.base.hosts import bracketed, reachable
 from raycp.config.embedded import EmbeddedSpec
 from raycp.embedded import tls
 from raycp.embedded.access import Access
@@ -139,10 +140,8 @@ class EmbeddedCluster:
             lambda: HttpConnection(self.server), spec.host, spec.port, ssl=self._context, backlog=1024
         )
         address, port, *_ = self._listener.sockets[0].getsockname()
-        reached = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)
-        await self._made(publish(self.api.as_manager("kube-apiserver"), reached, port), directory)
-        host = f"[{spec.host}]" if ":" in spec.host else spec.host
-        self._set_endpoint(f"https://{host}:{port}")
+        await self._made(publish(self.api.as_manager("kube-apiserver"), reachable(address), port), directory)
+        self._set_endpoint(f"https://{bracketed(spec.host)}:{port}")
         self._tasks.append(loop.create_task(self.faults.run(), name=f"embedded {self.name} faults"))
         if any(spec.controllers.model_dump().values()):
             from raycp.embedded.life import ClusterLife

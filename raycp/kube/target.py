@@ -6,6 +6,7 @@ from urllib.parse import SplitResult, quote, unquote_to_bytes, urlsplit
 
 import msgspec
 
+from raycp.base.hosts import bracketed
 from raycp.kube.proxies import parse_proxy
 
 
@@ -50,8 +51,7 @@ class Target(msgspec.Struct, frozen=True):
     @property
     def authority(self) -> str:
         """``host:port``, as in a Host header."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
+        return f"{bracketed(self.host)}:{self.port}"
 
 
 def _base(path: str) -> str:

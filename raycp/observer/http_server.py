@@ -8,13 +8,14 @@ from collections.abc import Callable
 from functools import partial
 
 from raycp.base.clock import Clock
+from raycp.base.hosts import LOOPBACK
 from raycp.base.loop_names import LoopName
 from raycp.base.loops import Loops
 from raycp.config.observer import ObserverSpec
 from raycp.observer.access import AccessError
 from raycp.observer.audit import Audit
 from raycp.observer.view import View
-from raycp.observer.web import LOOPBACK, WebServer, no_leader, serve
+from raycp.observer.web import WebServer, no_leader, serve
 from raycp.protocol.substrate import LeaderAsk
 
 log = logging.getLogger(__name__)

@@ -18,6 +18,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Middleware
 
 from raycp.base.clock import Clock, SystemClock
+from raycp.base.hosts import LOOPBACK, reached_at
 from raycp.base.plaintext import one_line
 from raycp.config.observer import ObserverSpec
 from raycp.observer.access import ObserverAccess, Right, forged
@@ -273,19 +274,6 @@ def make_app(
         ]
     )
     return app
-
-
-LOOPBACK = "127.0.0.1"
-
-
-def reached_at(host: str, node: str) -> str:
-    """The host in the address of what listens on ``host``. A wildcard stands for all addresses of one family: that of its node,
-    ``node``, where it is of that family."""
-    if host == "0.0.0.0":
-        host = node if node and ":" not in node else LOOPBACK
-    elif host == "::":  # asyncio takes no IPv4 there
-        host = node if ":" in node else "::1"
-    return f"[{host}]" if ":" in host else host
 
 
 class WebServer:

@@ -13,12 +13,13 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from raycp.base.hosts import reached_at
 from raycp.cli.observer_access import is_local
 from raycp.config.observer import ObserverSpec
 from raycp.metrics import Merger, Metrics
 from raycp.metrics.exposition import MetricsPage, metrics_page
 from raycp.observer.known_hosts import KnownHosts
-from raycp.observer.web import WebServer, reached_at, serve
+from raycp.observer.web import WebServer, serve
 from raycp.protocol.fleet_verdict import FleetVerdict, VerdictLevel
 from raycp.protocol.job_query import JobQuery
 from raycp.protocol.status import Check
