@@ -99,12 +99,13 @@ class _CountingExporter(SpanExporter):
             result = _export(self._exporter, spans)
             problem = self._session.problem or problem
         finally:
+            # Counted last: who reads from another thread that so many have failed, or gone, finds the reason that belongs to it.
             if result is SpanExportResult.SUCCESS:
-                self.exported += len(spans)
                 self._reported("")
+                self.exported += len(spans)
             else:
-                self.failed += len(spans)
                 self._reported("" if self.closed else problem)
+                self.failed += len(spans)
         return result
 
     def shutdown(self) -> None:
